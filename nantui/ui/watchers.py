@@ -15,6 +15,7 @@ from nantui.ui.model.run_reader import checkpoint_at, list_checkpoints
 from nantui.ui.model.snapshot import Checkpoint
 
 TELL_EVERY_S = 0.5
+REST = 20  # times as long as it took to find the restore point, before that is asked again
 Scanned: TypeAlias = tuple[dict[Checkpoint, Verdict], frozenset[Checkpoint], Path | None]
 """What is known of the checkpoints, which of them wait, and which one `R` would go back to."""
 
@@ -44,8 +45,9 @@ class Scanner:
     training, which must not be shown with the old one's badge.
     """
 
-    def __init__(self, weights: Path, backend: Backend) -> None:
-        self._weights, self._backend = weights, backend
+    def __init__(self, weights: Path, backend: Backend, clock: Callable[[], float] = time.monotonic) -> None:
+        self._weights, self._backend, self._clock = weights, backend, clock
+        self._rests_until = 0.0
         self._seen: tuple[frozenset[Checkpoint], Identity] = frozenset(), None
         self._verdicts: dict[Checkpoint, Verdict] = {}
         self._restore: Path | None = None
@@ -70,5 +72,8 @@ class Scanner:
             if pace.allows():
                 yield dict(self._verdicts), waiting, self._restore
         yield dict(self._verdicts), frozenset(), self._restore
+        if (began := self._clock()) < self._rests_until:
+            return  # not seen yet: a later look asks
         self._seen, self._restore = seen, self._backend.restore_point(run)
+        self._rests_until = self._clock() + REST * (self._clock() - began)
         yield dict(self._verdicts), frozenset(), self._restore

@@ -48,6 +48,24 @@ def test_a_file_rewritten_under_the_same_name_loses_its_old_badge(tmp_path):
     assert badges(tmp_path, posted) == {"last.pt": "clean", "zzz.pt": "clean"}
 
 
+def test_a_restore_point_that_takes_long_to_find_is_asked_for_seldom(tmp_path):
+    now, asked, files = [0.0], [], [tmp_path / f"epoch{number}.pt" for number in range(3)]
+
+    class Slow(ByContent):
+        def restore_point(self, run):
+            asked.append(now[0])
+            now[0] += 2.0
+            return files[len(asked) - 1]
+
+    scanner, found = Scanner(tmp_path, Slow(), lambda: now[0]), []
+    for file, moment in zip(files, (0.0, 30.0, 43.0), strict=True):
+        file.write_text("clean")
+        now[0] = moment
+        found.append([restore for *_, restore in scanner.look()][-1])
+    assert asked == [0.0, 43.0] and found == [files[0], files[0], files[1]]
+    assert not list(scanner.look()), "nothing has changed since"
+
+
 def badges(weights, posted):
     shown = rows(tuple(list_checkpoints(weights)), *posted)
     return {row.checkpoint.name: row.badge for row in shown}
