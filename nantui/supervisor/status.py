@@ -213,8 +213,9 @@ def _with_progress(layout: RunLayout, status: RunStatus, attempt: Attempt | None
     if step is None:
         status = _with_row(status, rows)
     else:
-        # The last batch of a run that ended well may have been a bad one that was skipped.
-        losses = rows[-1].losses("train") if status.state == FINISHED and rows else dict(step.losses)
+        losses = dict(step.losses)
+        if status.state == FINISHED and rows and not all(map(math.isfinite, losses.values())):
+            losses = rows[-1].losses("train")  # its last batch was a bad one, and skipped
         left_s = eta_s(status, rows, step) if status.state in ACTIVE else None
         status = replace(status, epoch=step.epoch, step=step.step, steps_per_epoch=step.steps)
         status = replace(status, losses=losses, eta_s=left_s)

@@ -12,6 +12,7 @@ import pytest
 
 from nantui.errors import UserError
 from nantui.run.commands import Command
+from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.supervisor import handlers
 from nantui.worker.checkpoints.save import save_staged
@@ -77,7 +78,7 @@ def test_a_resume_takes_a_last_that_is_one_epoch_behind(tmp_path, monkeypatch, l
     monkeypatch.setattr(
         handlers, "act", lambda *asked: {"plan": {"restore_point": best, "candidates": [best, last]}}
     )
-    port = SimpleNamespace(layout=RunLayout(tmp_path))
+    port = SimpleNamespace(layout=RunLayout(tmp_path), journal=Journal(RunLayout(tmp_path).journal))
     if taken:
         found = handlers.newest_checkpoint(port, Command("resume"), changes=False)
         assert found[:2] == ("weights/last.pt", False)
