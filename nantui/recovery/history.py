@@ -13,6 +13,7 @@ from nantui.run.events import (
     AttemptStarted,
     Event,
     Kept,
+    Lost,
     PhaseBegun,
     PhaseDone,
     RollbackBegun,
@@ -143,6 +144,13 @@ def newest_end(record: RunRecord) -> AttemptEnded | None:
     """Return how the newest attempt ended, None where something was done since, and while it goes on."""
     latest = newest(record.journal, AttemptStarted, AttemptEnded, RollbackDone, PhaseDone)
     return latest if isinstance(latest, AttemptEnded) else None
+
+
+def goes_on(record: RunRecord) -> bool:
+    """Tell whether the newest attempt has not ended, by the journal."""
+    return isinstance(
+        newest(record.journal, AttemptStarted, AttemptEnded, Lost, RollbackDone), AttemptStarted
+    )
 
 
 def ran_out_of_memory(record: RunRecord) -> bool:

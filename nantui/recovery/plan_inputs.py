@@ -10,7 +10,7 @@ from pathlib import Path
 from nantui.checkpoint.catalog import POINT, Catalog
 from nantui.checkpoint.verdict import Verdict
 from nantui.machine.gpus import device_count
-from nantui.recovery.history import attempts_in_force
+from nantui.recovery.history import attempts_in_force, goes_on
 from nantui.recovery.restore_points import (
     LEFT_BEHIND,
     Candidate,
@@ -107,7 +107,8 @@ def gather_inputs(
     points = {record.layout.point(point.name): point for point in step_points(record.layout)}
     out = {**strangers, **why_left_out(record, points, checked)}
     goal = int(number(checked.get("epochs", _epochs_of(record, own)) or 0))
-    criteria = RestoreCriteria(trouble, reached, goal, _known_places(record), out, points)
+    trains = goes_on(record)
+    criteria = RestoreCriteria(trouble, reached, goal, _known_places(record), out, points, trains)
     closes = mosaic_closes(record.args)
     return PlanInputs(
         record=record, schema=schema, asked=checked, trouble=trouble, reached=reached,

@@ -135,8 +135,8 @@ class Candidate:
 @dataclass(frozen=True)
 class RestoreCriteria:
     """What a file is judged by: the first sign of trouble, how far the run came, the number of epochs to
-    train in all (0: not known), the directories that the run has called its own, its `strangers`, and its
-    step `points`.
+    train in all (0: not known), the directories that the run has called its own, its `strangers`, its
+    step `points`, and whether it `trains`.
     """
 
     trouble: Trouble | None
@@ -145,11 +145,19 @@ class RestoreCriteria:
     places: frozenset[str] = frozenset()
     strangers: Mapping[Path, str] = field(default_factory=dict)
     points: Mapping[Path, StepPoint] = field(default_factory=dict)
+    trains: bool = False
 
 
 def list_candidates(verdicts: Iterable[Verdict], criteria: RestoreCriteria) -> list[Candidate]:
-    """Return every checkpoint of the run as a candidate, the best restore point first."""
-    return sorted((_candidate(one, criteria) for one in verdicts), key=lambda one: one.rank, reverse=True)
+    """Return every checkpoint of the run as a candidate, the best restore point first.
+
+    While it trains, last.pt comes after the others of its epoch: it is another file before long.
+    """
+
+    def rank(one: Candidate) -> tuple[object, ...]:
+        return *one.rank[:4], not (criteria.trains and one.name == LAST), *one.rank[4:]
+
+    return sorted((_candidate(one, criteria) for one in verdicts), key=rank, reverse=True)
 
 
 def find_strangers(verdicts: Sequence[Verdict], rows: Sequence[EpochRow]) -> dict[Path, str]:

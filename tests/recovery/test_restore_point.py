@@ -111,6 +111,17 @@ def test_an_agreed_stop_counts_as_inside_the_next_epoch_and_is_preferred_when_no
     assert choose(candidates(files, inside)).name == "last.pt"  # type: ignore[union-attr]
 
 
+def test_while_it_trains_a_file_that_stays_is_preferred_to_last() -> None:
+    """A plan is read for a minute: last.pt was another file by then, and the training stopped for nothing."""
+    files = {"last.pt": (9, "clean", 0.1), "epoch9.pt": (9, "clean", 0.1), "best.pt": (9, "clean", 0.1)}
+    reached = Reached(10, 0.5, 1.0)
+    names = [
+        [one.name for one in candidates(files, RestoreCriteria(None, reached, 20, trains=trains))]
+        for trains in (False, True)
+    ]
+    assert names == [["last.pt", "epoch9.pt", "best.pt"], ["epoch9.pt", "best.pt", "last.pt"]]
+
+
 def test_reasons_against_are_told() -> None:
     torn = Finding("torn", "file", "")
     files = {"epoch1.pt": (1, "unreadable", None)}

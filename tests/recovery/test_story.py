@@ -135,7 +135,7 @@ def test_the_list_marks_the_checkpoint_that_a_recovery_goes_back_to(poisoned: Pa
         listed = rows(tuple(list_checkpoints(poisoned / "weights")), *seen)
         return [row.checkpoint.path for row in listed if "restore point" in row.roles]
 
-    scanner = Scanner(poisoned / "weights", Backend())
+    scanner = Scanner(poisoned / "weights", Backend(), lambda: 0.0)
     first = make_plan(poisoned).restore
     assert first and marked() == [first.path]
     Journal(RunLayout(poisoned).journal).append(

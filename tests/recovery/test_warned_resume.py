@@ -31,6 +31,16 @@ def test_a_resume_goes_on_from_the_newest_checkpoint_whatever_the_guard_has_said
 
     monkeypatch.setattr(handlers, "act", asked)
     port = SimpleNamespace(layout=RunLayout(healthy), journal=journal)
+    journal.append("attempt_ended", attempt=1, outcome="stopped")
     for changes in (False, True):
         found = handlers.newest_checkpoint(port, Command("resume"), changes=changes)
         assert found == ("weights/last.pt", False, 4, "")
+
+
+def test_a_plan_made_while_it_trains_does_not_go_back_to_last(healthy: Path) -> None:
+    journal = Journal(RunLayout(healthy).journal)
+    names = []
+    for kind in ("attempt_started", "attempt_ended"):
+        journal.append(kind, attempt=1)
+        names.append(make_plan(healthy).restore.name)
+    assert names == ["epoch3.pt", "last.pt"]
