@@ -153,9 +153,10 @@ async def test_below_a_dialog_a_change_is_painted_once_and_alone(app):
     below = app.screen.query_one(Counter)
     app.painted.clear()
     await app.push_screen(Over())
-    for _ in range(100):  # until the dialog itself is painted, however busy the machine is
-        await app.pilot.pause(0.1)
-        if any(app.painted):
+    for _ in range(100):  # until the dialog is painted and nothing more comes, however busy the machine is
+        before = len(app.painted)
+        await app.pilot.pause(0.2)
+        if any(app.painted) and len(app.painted) == before:
             break
     app.painted.clear()
     below.count()
