@@ -284,10 +284,11 @@ def add_undo(parser: argparse.ArgumentParser) -> None:
 def run_undo(arguments: argparse.Namespace) -> int:
     """Take the last rollback or resume back: everything outside nantui/ as it was before, byte for byte."""
     layout = require_run(arguments.run)
-    if newest_in_force(RunRecord(layout).journal) is None:
+    last = newest_in_force(RunRecord(layout).journal)
+    if last is None:
         raise UserError(f"{layout.run}: there is no rollback to take back", NO)
     question = "take the last rollback or resume back? What was trained since moves aside, no file is lost."
-    return act(arguments, "undo", {}, f"{arguments.run}: {question}")
+    return act(arguments, "undo", {"of": last.id}, f"{arguments.run}: {question}")
 
 
 def add_resume(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nantui.errors import FAILED, USAGE, UserError
+from nantui.errors import FAILED, USAGE, UserError, refused
 from nantui.machine.training_python import training_python
 from nantui.recovery.phase_change import advance, just_begun
 from nantui.recovery.plan import Plan, make_plan
@@ -96,7 +96,8 @@ def act_undo(request: Request) -> JsonObject:
     """Take the last rollback back, and the images that it left out, unless their list was changed since."""
     layout = RunLayout(Path(request["run"]))
     done = undo(layout, by=_by(request), asked=str(request.get("id") or ""), shown=request.get("of"))
-    quarantine_undo(layout, _by(request), LEFT_OUT.format(done.of))
+    with refused(f"{done.text}, but its images are still left out", "see labels --undo-quarantine"):
+        quarantine_undo(layout, _by(request), LEFT_OUT.format(done.of))
     return asdict(done)
 
 

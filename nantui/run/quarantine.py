@@ -1,6 +1,6 @@
 """A run's quarantine list: images left out of its training, one path a line; the data set is not touched.
 
-`RUN/nantui/quarantine.txt`; lines that begin with `#` are for people. Every change is in the journal first,
+`RUN/nantui/quarantine.txt`; lines that begin with `#` are for people. Every change is in the journal,
 with the paths, so that it can be taken back. Changes are for the holder of the run's lock only.
 """
 
@@ -34,7 +34,8 @@ def quarantine_add(layout: RunLayout, images: Iterable[str], why: str, by: str =
     known = quarantined(layout)
     new = [image for image in dict.fromkeys(map(os.path.abspath, images)) if image not in set(known)]
     if new:
-        _change(layout, [*known, *new], f"quarantine: {len(new)} added: {why}", by, added=new)
+        _note(layout, f"quarantine: {len(new)} added: {why}", by, added=new)
+        _write(layout, [*known, *new])
     return new
 
 
@@ -46,7 +47,8 @@ def quarantine_undo(layout: RunLayout, by: str = "", why: str = "") -> str | Non
     kept = [image for image in quarantined(layout) if image not in set(change.added)]
     back = [image for image in change.removed if image not in kept]
     text = f"quarantine: undone: {len(change.added)} taken off, {len(change.removed)} put back"
-    _change(layout, [*kept, *back], text, by, undo=True)
+    _write(layout, [*kept, *back])  # first: one that ends here is made again
+    _note(layout, text, by, undo=True)
     return text
 
 
@@ -59,9 +61,10 @@ def newest_change(layout: RunLayout, why: str = "") -> QuarantineChange | None:
     return changes[-1].quarantine if changes and changes[-1].text.endswith(why) else None
 
 
-def _change(layout: RunLayout, images: list[str], text: str, by: str, **change: object) -> None:
-    """Journal a change, then make it."""
-    layout.home.mkdir(parents=True, exist_ok=True)
+def _note(layout: RunLayout, text: str, by: str, **change: object) -> None:
     Journal(layout.journal).append("note", by=by or author(), text=text, quarantine=change)
+
+
+def _write(layout: RunLayout, images: list[str]) -> None:
     lines = HEADER + "".join(image + "\n" for image in images)
     write_atomic(layout.quarantine, lines.encode("utf-8", "surrogateescape"))

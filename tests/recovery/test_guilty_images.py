@@ -16,6 +16,7 @@ from nantui.recovery import __main__ as act
 from nantui.recovery import rollback, transaction
 from nantui.recovery.plan import exactly, make_plan, plan_lines
 from nantui.recovery.rollback import branch
+from nantui.run import quarantine
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.quarantine import newest_change, quarantine_add, quarantined
@@ -157,6 +158,33 @@ def test_a_rollback_that_is_taken_back_gives_its_images_back(
         next(layout.weights.glob(".nantui-r1-*")).unlink()  # so that it cannot be finished
         assert carried_out(poisoned, "repair", "", by="me") == 0
     assert quarantined(layout) == [OTHER]
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["it was killed", "the disk was full"])
+def test_an_undo_that_ended_before_the_list_was_written_gives_the_images_back_all_the_same(
+    poisoned: Path,
+    rebase_here: object,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    full: bool,
+) -> None:
+    layout = RunLayout(poisoned)
+    blame(poisoned, ONE)
+    assert carried_out(poisoned, "rollback", "r1", **exactly(make_plan(poisoned))) == 0
+    assert quarantined(layout) == [ONE]
+
+    def end(*given: object) -> None:
+        raise OSError("no space left") if full else KeyboardInterrupt
+
+    with monkeypatch.context() as here:
+        here.setattr(quarantine, "write_atomic", end)
+        with contextlib.suppress(KeyboardInterrupt):
+            assert carried_out(poisoned, "undo", "u1") != 0
+    assert (
+        "was taken back, but its images are still left out: no space left" in capsys.readouterr().out
+    ) is full
+    assert carried_out(poisoned, "undo", "u1") == 0
+    assert quarantined(layout) == [] and newest_change(layout) is None
 
 
 def test_the_command_sends_what_it_shows(

@@ -118,6 +118,7 @@ def test_rollback_and_undo_through_the_commands(
     shown = {"set": {"lr0": 0.001}, "presets": [], "images": [], "propose": False, "attempt": 0}
     assert at_once[-1].options == {**shown, "to": "epoch2.pt"}
     assert cli.main(["undo", str(poisoned), "--yes"]) == 0
+    assert at_once[-1].options == {"of": at_once[-2].id}, "that one and no other, whoever else asks"
     assert fakes.tree(layout) == before
 
 
