@@ -113,6 +113,8 @@ class Service:
         self._done = {done.id for done in of_kind(events, CommandDone)}
         self._begun = [received.command.id for received in of_kind(events, CommandReceived)]
         self._overtaken = set[str]()
+        self._left: Ending | None = None
+        """The end that the policy has left to what a person asked for."""
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._end)
 
@@ -166,6 +168,8 @@ class Service:
         self.supervisor.publish(doing={"command": "", "kind": "auto", "stage": "", "text": "what follows?"})
         if not self.told:
             recovery.recover_unattended(self.supervisor, ending)
+        waiting = pending_commands(self.supervisor.layout)
+        self._left = ending if waiting and all(one.by != POLICY for _, one in waiting) else None
         recovery.follow_up(self.supervisor)
         self.supervisor.publish(doing=None)
 
@@ -184,6 +188,8 @@ class Service:
         for path, command in waiting[:1]:
             self._carry_out(command)
             path.unlink(missing_ok=True)
+        if not waiting and self._left is not None and supervisor.watch is None:
+            self._what_follows(self._left)
         return bool(waiting)
 
     def _carry_out(self, command: Command) -> None:
@@ -213,14 +219,17 @@ class Service:
         except (OSError, ValueError, KeyError, TypeError) as error:
             supervisor.say(f"{command.kind} failed: {type(error).__name__}: {error}")
             ok, text = False, f"{type(error).__name__}: {error}"
-        refused = not ok and command.kind == "start" and not supervisor.layout.attempt_numbers()
-        if refused and not os.path.isfile(supervisor.layout.args_yaml):  # it would be starting for ever
+        refused = not ok and command.kind in ("start", "resume") and not supervisor.layout.attempt_numbers()
+        theirs = os.path.isfile(supervisor.layout.args_yaml) and not handlers.made_by_us(supervisor)
+        if refused and not theirs:  # it would be starting for ever
             supervisor.publish(state=FAILED_STATE, text=printable(text))
         if not ok and command.by == POLICY:
             recovery.give_up(supervisor, supervisor.state.state, text)
         if ok and command.kind == "recover":
             waiting = (one for _, one in pending_commands(supervisor.layout))
             self._overtaken |= {one.id for one in waiting if one.kind == command.kind}
+        if ok and command.kind not in ("set", "quarantine"):
+            self._left = None
         self._done.add(command.id)
         told = printable(text)
         supervisor.record("command_done", id=command.id, command_kind=command.kind, ok=ok, text=told)

@@ -276,6 +276,5 @@ def continue_elsewhere(answer: JsonObject, command: Command) -> str:
     new = RunLayout(Path(str(answer["run"])))
     options = {name: command.options[name] for name in ("wait_gpu",) if name in command.options}
     kind = "start" if answer.get("mode") == RESTART else "resume"
-    commands.put(spool_for(new), Command(kind, options, by=command.by))
-    ensure_supervisor(new)
+    submit(new.run, Command(kind, options, by=command.by))
     return str(answer.get("text") or f"continues in {new.run}")

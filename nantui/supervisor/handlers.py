@@ -58,15 +58,20 @@ def begun_before(port: CommandPort, command: str) -> str:
     return f"attempt {started.attempt} started {beginning_text(started.mode, started.checkpoint)}"
 
 
+def made_by_us(port: CommandPort) -> bool:
+    """Tell whether the run's directory was made for it, by a first start or by a recovery into it."""
+    return newest(port.journal.events(), Created) is not None
+
+
 def start(port: CommandPort, command: Command) -> str:
     """Train from the beginning, in a directory that holds no checkpoint yet."""
     refuse_while_running(port)
     spec = spec_of(port)
-    if newest(port.journal.events(), Created) is None:
-        cwd = command.options.get("cwd")
-        port.journal.append("created", by=command.by, spec=spec.__dict__, cwd=cwd)
     if any(port.layout.weights.glob("*.pt")):
         raise UserError("this run has checkpoints already: resume it, or train under another name", FAILED)
+    if not made_by_us(port):
+        cwd = command.options.get("cwd")
+        port.journal.append("created", by=command.by, spec=spec.__dict__, cwd=cwd)
     return begin(port, command, spec, START, None, _asked(port, command))
 
 
@@ -242,9 +247,9 @@ def refuse_while_running(port: CommandPort) -> None:
     """Raise UserError while a worker lives."""
     if port.watch is not None:
         raise UserError(f"attempt {port.state.attempt} is still running: stop it first", FAILED)
-    ours = bool(port.layout.attempt_numbers())
+    ours = made_by_us(port) or bool(port.layout.attempt_numbers())
     for training in find_foreign(port.layout.run):
-        # That args.yaml is as young as a process says nothing where our own worker has written it.
+        # That args.yaml is as young as a process says nothing where we have written it.
         if training.evidence == CERTAIN or not ours:
             raise UserError(f"still training here: {describe(training)}; stop it first", FAILED)
 

@@ -202,16 +202,10 @@ class Supervisor:
         self.hung = ""
         self.seen_start = True
         self.publish(
-            state=STARTING,
-            attempt=attempt.attempt,
-            attempt_uuid=attempt.uuid,
-            worker=ref_of(self._child.pid) if self._child else None,
-            text=self.hosts.text,
-            guarded=None,
-            ending="",
-            last_incident=None,
-            waiting=None,
-        )
+            state=STARTING, attempt=attempt.attempt, attempt_uuid=attempt.uuid,
+            worker=ref_of(self._child.pid) if self._child else None, text=self.hosts.text,
+            guarded=None, ending="", last_incident=None, waiting=None,
+        )  # fmt: skip
 
     def settle(self, seen: Traces = NOTHING_SEEN) -> Ending:
         """After the worker's end: end what it left, find out how it ended, beside what the caller has seen,

@@ -23,6 +23,7 @@ sys.path[:0] = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pat
 from nantui.run.atomic_files import read_json, to_json, write_json  # noqa: E402
 from nantui.run.attempts import STACKS, RankExit, read_attempt, write_exit  # noqa: E402
 from nantui.run.binding import bind  # noqa: E402
+from nantui.run.journal import Journal  # noqa: E402
 from nantui.run.layout import RunLayout  # noqa: E402
 from nantui.run.spec import read_spec, write_spec  # noqa: E402
 from nantui.run.telemetry import header  # noqa: E402
@@ -138,6 +139,8 @@ def branch(run: Path, name: str) -> int:
     spec = read_spec(old.spec)
     place = {"save_dir": str(new.run), "project": str(new.run.parent), "name": name}
     write_spec(new.spec, replace(spec, train={**spec.train, **place}))
+    new.args_yaml.write_text(f"save_dir: {new.run}\n")
+    Journal(new.journal).append("created", spec={}, cwd=None)
     bind(new.run)
     print(json.dumps({"ok": True, "run": str(new.run), "mode": "resume", "text": f"into {new.run}"}))
     return 0

@@ -6,7 +6,11 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
+
+import pytest
 
 from nantui.cli import main
 from nantui.run.commands import Command
@@ -143,6 +147,26 @@ def test_recover_into_a_new_run_leaves_the_old_one(make_run, tmp_path):
         assert read_spec(second.layout.spec).train["save_dir"] == str(second.path)
     finally:
         second.do("kill")
+
+
+@pytest.mark.parametrize("name", ["third", "second"])
+def test_a_new_run_goes_on_beside_another_training_or_says_why_not(make_run, tmp_path, name):
+    """Its args.yaml is as young as that of a training which has just been started and wrote none yet."""
+    run = make_run(steps=2, epochs=100000)
+    eventually(run.layout.last.is_file)
+    (tmp_path / "train.py").write_text("import time\ntime.sleep(60)\n")
+    words = [sys.executable, "train.py", f"project={run.path.parent}", f"name={name}"]
+    second = StubRun(run.path.with_name("second"))
+    with subprocess.Popen(words, cwd=tmp_path) as other:
+        try:
+            assert run.do("recover", into="second").ok
+            if name == "third":
+                second.await_step()
+            else:
+                assert "still training here: process" in second.await_state("failed").text
+        finally:
+            other.kill()
+            second.do("kill")
 
 
 def test_a_refused_recovery_leaves_the_state_as_it_was(make_run):

@@ -6,9 +6,13 @@ import os
 import signal
 from dataclasses import replace
 
+import pytest
+
 from nantui.cli import main
 from nantui.commands.watching import exit_status
+from nantui.machine.process_identity import alive
 from nantui.run.attempts import read_attempt
+from nantui.run.commands import Command, put, spool_for
 from nantui.run.spec import read_spec, write_spec
 from nantui.supervisor.state import read_state
 from nantui.supervisor.status import read_status
@@ -44,6 +48,26 @@ def test_a_run_that_a_person_stopped_is_left_alone(make_run):
     assert run.do("kill").ok
     eventually(lambda: not run.supervisor_alive())
     assert notes(run) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "attempts"),
+    [("quarantine", {"images": ["/a.png"]}, 2), ("recover", {"attempt": 0}, 2), ("stop", {}, 1)],
+)
+def test_what_a_person_asks_for_comes_first_and_if_that_is_refused_it_recovers(
+    make_run, kind, options, attempts
+):
+    run = make_run(auto=True, diverge_at=[1, 3])
+    run.await_step()
+    supervisor = read_state(run.layout.supervisor)
+    assert supervisor is not None
+    os.kill(supervisor.process.pid, signal.SIGSTOP)
+    eventually(lambda: not alive(supervisor.worker))
+    command = Command(kind, options)
+    put(spool_for(run.layout), command)
+    os.kill(supervisor.process.pid, signal.SIGCONT)
+    eventually(lambda: run.outcome_of(command) and not run.supervisor_alive(), lambda: str(run.status()))
+    assert run.kinds().count("attempt_started") == attempts, run.journal()
 
 
 def test_a_hang_is_ended_with_the_ranks_named_and_taken_up_again(make_run):
