@@ -199,8 +199,8 @@ def _advice(facts: TroubleFacts, cause: Ranked) -> Advice:
         by_hand = f"leave {count(len(images), 'named image')} out: {command}"
     try:
         plan = make_plan(facts.record, propose=True, diagnosed=_told(cause))
-    except UserError as error:
-        return Advice(cause.cause, by_hand, images=images, cost=f"cost not known: {error}")
+    except UserError:
+        return Advice(cause.cause, by_hand, images=images, cost="cost not known: nantui recover says why")
     why = "; ".join(filter(None, (plan.measured, by_hand)))
     cost, numbers = _cost(facts, plan)
     return Advice(cause.cause, why, "".join(plan.presets[:1]), {}, images, cost, numbers)

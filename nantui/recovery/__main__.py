@@ -14,11 +14,11 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from nantui.errors import FAILED, USAGE, UserError, refused
+from nantui.errors import FAILED, USAGE, UserError
 from nantui.machine.training_python import training_python
 from nantui.recovery.phase_change import advance, just_begun
 from nantui.recovery.plan import Plan, make_plan
@@ -96,8 +96,10 @@ def act_undo(request: Request) -> JsonObject:
     """Take the last rollback back, and the images that it left out, unless their list was changed since."""
     layout = RunLayout(Path(request["run"]))
     done = undo(layout, by=_by(request), asked=str(request.get("id") or ""), shown=request.get("of"))
-    with refused(f"{done.text}, but its images are still left out", "see labels --undo-quarantine"):
+    try:
         quarantine_undo(layout, _by(request), LEFT_OUT.format(done.of))
+    except OSError as error:  # no failure: whoever asked again would take back the rollback before, too
+        done = replace(done, text=f"{done.text}; its images are still on {layout.quarantine} ({error})")
     return asdict(done)
 
 

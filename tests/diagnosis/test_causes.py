@@ -17,10 +17,12 @@ from nantui.diagnosis.evidence import CHECKPOINT, PRIOR, checkpoint
 from nantui.diagnosis.facts import TroubleFacts, gather_facts
 from nantui.recovery.remedies import measured
 from nantui.run.attempts import Attempt
+from nantui.run.binding import bind
 from nantui.run.events import document_of
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
+from nantui.run.spec import Spec, write_spec
 
 PLACE = {"epoch": 1, "batch": 13}
 BROKEN = {
@@ -121,6 +123,13 @@ def test_with_only_results_it_says_what_it_cannot_know(tmp_path):
     assert diagnosis.replay
     assert any("did not watch" in text for text in diagnosis.unknown)
     assert diagnosis.causes[0].probability < 0.8
+
+
+def test_where_no_recovery_can_be_planned_each_remedy_says_so_in_a_few_words(tmp_path):
+    run = foreign(tmp_path, [(1.0, 1.0)] * 4 + [("nan", "nan")])
+    write_spec(RunLayout(run).spec, Spec(train={}, python="/nowhere/python"))
+    bind(run)
+    assert {one.cost for one in diagnose(run).advice} == {"cost not known: nantui recover says why"}
 
 
 def test_a_healthy_run_gets_no_cause(tmp_path, capsys):

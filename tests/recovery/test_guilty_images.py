@@ -126,6 +126,20 @@ def no_room(*given: object) -> list[str]:
     raise OSError("no space left")
 
 
+def test_where_only_the_list_cannot_be_written_undo_says_what_is_done_and_what_is_not(
+    poisoned: Path, rebase_here: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = RunLayout(poisoned)
+    blame(poisoned, ONE)
+    assert carried_out(poisoned, "rollback", "r1", **exactly(make_plan(poisoned))) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(quarantine, "write_atomic", no_room)
+    assert carried_out(poisoned, "undo", "u1") == 0
+    said = json.loads(capsys.readouterr().out)["text"]
+    assert "was taken back; its images are still on" in said and "no space left" in said
+    assert str(layout.quarantine) in said and quarantined(layout) == [ONE]
+
+
 def test_a_rollback_that_cannot_be_prepared_leaves_no_image_out(
     poisoned: Path, rebase_here: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,25 @@ def test_an_older_attempts_incident_is_named_as_such(tmp_path):
     assert "the newest" not in told(run, None, state="running", attempt=1)
 
 
+async def test_the_causes_are_looked_for_again_once_more_has_happened(cockpit, tmp_path):
+    run, asked = make_run(tmp_path / "demo"), []
+
+    def diagnose(run):
+        asked.append(run)
+        return diagnosis([{"title": f"cause {len(asked)}"}])
+
+    async with cockpit(run, size=(110, 40)) as driver:
+        driver.backend.diagnose = diagnose
+        await driver.press("d")
+        await driver.until("cause 1")
+        below, known = driver.app.screen_stack[-2], len(driver.app.screen_stack[-2].snapshot.journal)
+        journal(run, kind="note", text="nothing that a cause could come from")
+        await driver.eventually(lambda: len(below.snapshot.journal) > known, "the note")
+        assert len(asked) == 1
+        journal(run, kind="attempt_started", attempt=2, asked={})
+        await driver.until("cause 2", absent=("cause 1",))
+
+
 async def test_a_digit_before_the_answer_is_told_to_wait(cockpit):
     hold = threading.Event()
     async with cockpit(size=(110, 40)) as driver:

@@ -45,4 +45,8 @@ async def test_recover_asks_for_a_stop_first(cockpit, foreign):
         await driver.until("foreign")
         await driver.press("R")
         await driver.until("stop it with x first")
-        assert backend.submitted == []
+        await driver.press("d")
+        await driver.until("causes", absent=("stop it with x first",))
+        await driver.press("R")
+        await driver.until("causes", "recover: nantui did not start this training: stop it with x first")
+        assert backend.submitted == [] and backend.asked == []

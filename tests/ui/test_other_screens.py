@@ -1,5 +1,7 @@
 """Zoom, output, diagnosis, labels, compare, fleet, help, themes and signs."""
 
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -118,6 +120,23 @@ async def test_labels_tells_why_it_cannot_check(cockpit):
         await driver.until("the check is not done yet")
         await driver.press("escape")
         await driver.until("checkpoints")
+
+
+async def test_who_leaves_the_labels_ends_their_check(cockpit):
+    ended = threading.Event()
+
+    def check(run, progress):
+        while not progress(1, 9):
+            time.sleep(0.01)
+        ended.set()
+
+    async with cockpit(size=(110, 40)) as driver:
+        driver.backend.labels = check
+        await driver.press("D")
+        await driver.until("1 / 9 files")
+        assert not ended.is_set()
+        await driver.press("escape")
+        await driver.eventually(ended.is_set, "the end of the check")
 
 
 async def test_labels_groups_errors_by_kind(cockpit, tmp_path):

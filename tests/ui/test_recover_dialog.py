@@ -187,7 +187,7 @@ async def test_no_plan_is_told_in_one_line(cockpit, run):
     backend.plan_problem = UserError("demo is finished: raise epochs with --set epochs=71")
     async with cockpit(run, backend=backend) as driver:
         await driver.press("R")
-        await driver.until("raise epochs", "Nothing was changed")
+        await driver.until("raise epochs", "Nothing was changed", absent=("choose a restore point",))
         await driver.press("y", "escape")
         await driver.until("ALARM", absent=("Nothing was changed",))
         assert backend.submitted == []

@@ -1,10 +1,12 @@
 """The run screen: what it shows, at which sizes, and that every key acts or says why not."""
 
 import json
+import threading
 from dataclasses import replace
 
 import pytest
 
+from nantui.recovery import plan
 from nantui.run.layout import RunLayout
 from nantui.run.status import RunStatus
 from nantui.ui.screens.run import worth_a_bell
@@ -161,6 +163,21 @@ async def test_a_run_of_somebodys_own_script_is_resumed_after_a_word_of_what_is_
         await driver.press("y")
         await driver.until("asked the supervisor")
         assert driver.backend.submitted[0].kind == "resume"
+
+
+async def test_files_that_do_not_answer_hold_up_no_key_after_s(cockpit, monkeypatch):
+    hold = threading.Event()
+
+    def lost(record):
+        assert hold.wait(20)
+        return ["its own script"]
+
+    monkeypatch.setattr(plan, "lost_with_our_runner", lost)
+    async with cockpit(state="stopped") as driver:
+        await driver.press("s", "T")
+        await driver.until("theme:")
+        hold.set()
+        await driver.until("Resume with nantui's own runner?", "its own script")
 
 
 @pytest.mark.parametrize(

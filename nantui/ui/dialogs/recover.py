@@ -40,7 +40,7 @@ TITLES = {
 PLANNING, ASKING, WORKING, DONE, FAILED = "planning", "asking", "working", "done", "failed"
 HEADINGS = {
     PLANNING: ("working out a plan..", "muted"),
-    ASKING: ("j, k and Enter choose a restore point; nothing has been done yet", "muted"),
+    ASKING: ("nothing has been done yet", "muted"),
     WORKING: ("under way; closing this changes nothing", "info"),
     DONE: ("done", "good"),
     FAILED: ("failed", "bad"),
@@ -90,9 +90,7 @@ class RecoverDialog(Dialog):
 
     def compose(self) -> ComposeResult:
         with Container(classes="dialog tall", id="recover"):
-            yield Title(
-                lambda width: [[(TITLES[self.kind], "title")], [HEADINGS[self.stage]]], id="recover-title"
-            )
+            yield Title(self._heading, id="recover-title")
             yield Candidates()
             yield Document(id="plan", write=self._write, tells_more=True)
             yield Choice((("cancel", "Cancel", "Esc"),))
@@ -156,6 +154,11 @@ class RecoverDialog(Dialog):
         """Whether a plan to begin again can be made where there is none to go back: nothing trains."""
         idle = self.over.snapshot.status.state not in ACTIVE
         return bool(self.problem) and idle and self.kind == "recover" and not self.restart
+
+    def _heading(self, width: int) -> list[Line]:
+        choose = self.stage == ASKING and self.plan is not None and self.plan.candidates
+        keys = "j, k and Enter choose a restore point; " if choose else ""
+        return [[(TITLES[self.kind], "title")], [(keys, "muted"), HEADINGS[self.stage]]]
 
     def _write(self, width: int) -> list[Line]:
         glyphs = self.cockpit.glyphs

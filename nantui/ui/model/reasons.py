@@ -42,6 +42,8 @@ def _why_not(name: str, run: RunSnapshot) -> str | None:
             return f"nothing is running: it is {state}"
         case "rollback" if active:
             return f"it is {state}: stop it first with x, or press R to do it all in one"
+        case "recover" if state == run_status.FOREIGN and run.status.pids:
+            return "nantui did not start this training: stop it with x first, then R"
         case "recover" if state == run_status.RECOVERING:
             return "a recovery is under way"
         case "rollback" | "recover" if not run.checkpoints:

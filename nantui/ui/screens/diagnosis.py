@@ -6,6 +6,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 
 from nantui.run.documents import JsonObject
+from nantui.run.events import AttemptStarted, Autopsy, Incident, RollbackDone, UndoDone, of_kind
 from nantui.ui.model.diagnosis_text import can_be_done, describe, with_a_key
 from nantui.ui.model.reasons import why_not
 from nantui.ui.screens.base import RunPage
@@ -27,6 +28,8 @@ class DiagnosisScreen(RunPage):
 
     diagnosis: JsonObject | None = None
     problem = ""
+    _told: object = None
+    _asks = False
 
     def heading(self, width: int) -> list[Line]:
         return [[("diagnosis ", "title"), (self.over.run_path.name, "strong")]]
@@ -36,16 +39,21 @@ class DiagnosisScreen(RunPage):
 
     def on_mount(self) -> None:
         self.query_one(Document).focus()
-        run, backend = self.over.run_path, self.cockpit.backend
-        self.find_out(lambda: backend.diagnose(run), self._take)
+        self.over.follow(self, self._follow)
+
+    def _follow(self) -> None:
+        """Ask for the causes, and again once more has happened, of which they may speak."""
+        now, run, backend = self.over.snapshot, self.over.run_path, self.cockpit.backend
+        told = of_kind((*now.journal, *now.events), AttemptStarted, Incident, Autopsy, RollbackDone, UndoDone)
+        if now.taken and told != self._told and not self._asks:
+            self._told, self._asks = told, True
+            self.find_out(lambda: backend.diagnose(run), self._take)
 
     def _take(self, diagnosis: JsonObject | None, problem: str) -> None:
-        self.diagnosis, self.problem = diagnosis, problem
+        self.diagnosis, self.problem, self._asks = diagnosis, problem, False
         self.query_one(Document).remake()
 
     def _write(self, width: int) -> list[Line]:
-        if not self.over.snapshot.taken:
-            return [[("the run has not been read yet", "muted")]]
         return describe(self.over.snapshot, self.diagnosis, self.problem, self.cockpit.glyphs, width)
 
     def action_recover(self) -> None:

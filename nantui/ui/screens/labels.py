@@ -37,7 +37,6 @@ class LabelsScreen(RunPage):
     report: LabelReport | None = None
     problem = ""
     counted = (0, 0)
-    left = False
 
     def __init__(self, over: RunView) -> None:
         super().__init__(over)
@@ -55,14 +54,11 @@ class LabelsScreen(RunPage):
         check = partial(self.cockpit.backend.labels, self.over.run_path, self._count)
         self.call_after_refresh(self.find_out, check, self._take)
 
-    def on_unmount(self) -> None:
-        self.left = True
-
     def _count(self, done: int, total: int) -> bool:
         """Called from the checking thread; a true answer stops it."""
-        if not self.left:
+        if self.is_running:
             self.post_message(Seen(self._show_count, done, total))
-        return self.left
+        return not self.is_running
 
     def _show_count(self, done: int, total: int) -> None:
         self.counted = (done, total)

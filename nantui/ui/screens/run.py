@@ -367,11 +367,15 @@ class RunScreen(ChartsScreen, HeldScreen):
     def do_start(self) -> None:
         left = self.snapshot.checkpoints
         resumable = any(file.point or file.name in ("last.pt", "nantui_stop.pt") for file in left)
-        if resumable and (lost := self._lost()):
+        kind, lost = ("resume", self._lost) if resumable else ("start", list[str])
+        self.find_out(lost, partial(self._start, kind))
+
+    def _start(self, kind: str, lost: list[str] | None, problem: str) -> None:
+        if lost:
             self._ask("start", "Resume with nantui's own runner?", ["It goes on without:", *lost])
-            return
-        self.submit("resume" if resumable else "start")
-        self.say("asked the supervisor to resume" if resumable else "asked the supervisor to start")
+        elif self.may(problem):
+            self.submit(kind)
+            self.say(f"asked the supervisor to {kind}")
 
     def _lost(self) -> list[str]:
         """Return what a run that nantui did not start loses under our runner; nothing for any other."""
@@ -388,11 +392,12 @@ class RunScreen(ChartsScreen, HeldScreen):
 
     def _end(self, kind: str, question: str, text: list[str]) -> None:
         """Ask and end it; what nantui did not start wants the run's name, typed."""
-        if not self._trained_by_others():
+        status = self.snapshot.status
+        if status.state != run_status.FOREIGN or not status.pids:
             self._ask(kind, question, text)
             return
         text = [
-            f"nantui did not start it: {self.snapshot.status.text}",
+            f"nantui did not start it: {status.text}",
             "These processes and what they started are ended; shells and sessions are left alone.",
         ]
         name = clean(self.run_path.name, 80)
@@ -416,19 +421,12 @@ class RunScreen(ChartsScreen, HeldScreen):
         )
         self.ask(dialog, act)
 
-    def _trained_by_others(self) -> bool:
-        status = self.snapshot.status
-        return status.state == run_status.FOREIGN and bool(status.pids)
-
     def do_rollback(self) -> None:
         chosen = self.chosen_checkpoint
         self._open_recover("rollback", "" if chosen is None else chosen.name)
 
     def do_recover(self) -> None:
-        if self._trained_by_others():
-            self.say("nantui did not start this training: stop it with x first, then R", "warn")
-        else:
-            self._open_recover("recover")
+        self._open_recover("recover")
 
     def _open_recover(self, kind: str, to: str = "") -> None:
         from nantui.ui.dialogs.recover import RecoverDialog
