@@ -198,6 +198,7 @@ async def test_a_finished_run_can_begin_again_once_it_was_shown_what_is_moved_as
     run = make_run(tmp_path / "done", state="finished")
     plan = make_plan()
     plan.headline, plan.restore = "Plan B: a restart was asked for, the training begins again", None
+    plan.candidates = plan.candidates[2:]  # of which none can be gone back to
     backend = FakeBackend(plan=plan)
     backend.plan_problem = UserError("done is finished: raise epochs with --set epochs=71")
     async with cockpit(run, backend=backend, size=size, wait=("epoch 12/20",)) as driver:
@@ -207,6 +208,7 @@ async def test_a_finished_run_can_begin_again_once_it_was_shown_what_is_moved_as
         await driver.until("b plans to begin again", "Begin again   b", absent=("Recover   y",))
         await driver.press("y", "b")
         text = await driver.until("Plan B: a restart was asked for", "Recover   y", absent=("Begin again",))
+        assert "nothing has been done yet" in text and "choose a restore point" not in text
         assert "moves aside, u takes it" in text
         assert backend.submitted == [], "it is asked first"
         await driver.press("y")

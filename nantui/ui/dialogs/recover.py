@@ -156,8 +156,8 @@ class RecoverDialog(Dialog):
         return bool(self.problem) and idle and self.kind == "recover" and not self.restart
 
     def _heading(self, width: int) -> list[Line]:
-        choose = self.stage == ASKING and self.plan is not None and self.plan.candidates
-        keys = "j, k and Enter choose a restore point; " if choose else ""
+        known = self.plan.candidates if self.plan is not None and self.stage == ASKING else ()
+        keys = "j, k and Enter choose a restore point; " * any(one.usable for one in known)
         return [[(TITLES[self.kind], "title")], [(keys, "muted"), HEADINGS[self.stage]]]
 
     def _write(self, width: int) -> list[Line]:
