@@ -13,6 +13,7 @@ from rich.terminal_theme import TerminalTheme
 from nantui.ui.textual_internals import screen_rows
 from nantui.ui.theme import NAMES
 from nantui.ui.widgets.line_widget import contrast
+from tests.ui.fakes import FakeBackend, make_plan
 
 TEXT, GRAPHICS = 4.5, 3.0
 CURVES = ("train", "val", "extra", "old")
@@ -81,7 +82,7 @@ def illegible(app, colours):
 async def test_every_theme_is_legible(cockpit, monkeypatch, colours):
     for name, value in ENVIRONMENTS[colours].items():
         monkeypatch.setenv(name, value)
-    async with cockpit(nan_from=7) as driver:
+    async with cockpit(nan_from=7, backend=FakeBackend(plan=make_plan())) as driver:
         for key, word in SCREENS.items():
             await driver.press(*([key] if key else []))
             await driver.until(word)
