@@ -43,7 +43,7 @@ from nantui.run.commands import Command
 from nantui.run.events import AttemptEnded
 from nantui.run.status import ACTIVE
 from nantui.supervisor.client import submit
-from nantui.supervisor.status import read_fleet, read_status
+from nantui.supervisor.status import each_status, read_status
 from nantui.ui.model.backend import Backend
 
 ARCHIVE = "gpu_runs.tar.xz"
@@ -200,7 +200,9 @@ class Stage:
         with suppress(subprocess.CalledProcessError):
             nantui("queue", "pause")
             nantui("queue", "remove", "all", "--yes")
-        going = [status.path for status in read_fleet(self.runs) if status.state in ACTIVE and status.attempt]
+        going = [
+            status.path for status in each_status(self.runs) if status.state in ACTIVE and status.attempt
+        ]
         side_by_side([partial(command, run, "kill") for run in going])
 
 
@@ -247,7 +249,7 @@ def main() -> int:
         stage.record(recorded)
     finally:
         stage.end()
-    for status in read_fleet(stage.runs):
+    for status in each_status(stage.runs):
         print(f"{status.path.name:<16} {status.state:<10} epoch {status.epoch}/{status.epochs} {status.text}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     pack(recorded, arguments.out / ARCHIVE)

@@ -45,12 +45,13 @@ def add_status(parser: argparse.ArgumentParser) -> None:
 
 def run_status(arguments: argparse.Namespace) -> int:
     """State, epoch, time to go, losses and last incident of a run, or of every run below a directory."""
-    from nantui.supervisor.status import read_fleet, read_status
+    from nantui.supervisor.status import each_status, read_status
 
     top, log = common.existing(arguments.directory), arguments.log
     if log and not log.is_file():
         raise UserError(f"{log}: no such file; --log wants what the training prints")
-    found = [read_status(require_run(top).run, log=log)] if log else read_fleet(top)
+    seen = [read_status(require_run(top).run, log=log)] if log else each_status(top)
+    found = sorted(seen, key=lambda status: status.path)
     if arguments.metrics:
         with refused(f"cannot write {arguments.metrics}", "nothing was changed"):
             write_atomic(arguments.metrics, as_prometheus(found), mode=0o644)

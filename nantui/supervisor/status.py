@@ -25,6 +25,7 @@ import psutil
 
 from nantui.errors import UserError
 from nantui.machine.process_identity import ProcessRef, alive, this_machine
+from nantui.recovery.history import attempts_in_force
 from nantui.run.atomic_files import Identity, identity
 from nantui.run.attempts import FINISHED, Attempt, read_attempt, read_exits, registered
 from nantui.run.commands import pending_commands
@@ -136,7 +137,16 @@ def _read_status(layout: RunLayout, foreign: Candidates, log: Path | None) -> Ru
             status = _ended(layout, status, number)
     if attempt is not None and attempt.nnodes > 1:
         status = replace(status, hosts=host_rows(layout, attempt.attempt, status.host))
+    ours = state is not None and state.attempt == number  # the journal knows none that an `attach` made
+    if ours and number and number > 1 and status.state not in ACTIVE:
+        attempt = read_attempt(layout, _in_force(layout, number, identity(layout.journal))) or attempt
     return _with_progress(layout, status, attempt)
+
+
+@lru_cache(maxsize=512)
+def _in_force(layout: RunLayout, newest: int, _seen: Identity) -> int:
+    """Return the newest attempt that was not taken back, `newest` where that is not known."""
+    return max(attempts_in_force(Journal(layout.journal).events()), default=newest)
 
 
 def _foreign_status(
@@ -238,13 +248,8 @@ def eta_s(status: RunStatus, rows: list[EpochRow], step: Step) -> float | None:
     return left_epochs * seconds if math.isfinite(seconds) else None
 
 
-def read_fleet(top: Path) -> list[RunStatus]:
-    """Return the status of every run in and below `top`, in the order of their paths."""
-    return sorted(each_status(top), key=lambda status: status.path)
-
-
 def each_status(top: Path) -> Iterator[RunStatus]:
-    """Yield each status as soon as it is read.
+    """Yield the status of every run in and below `top` as soon as it is read.
 
     The readers are daemon threads and no executor's: one that is stuck on a dead mount holds up neither the
     others nor the end of the process.

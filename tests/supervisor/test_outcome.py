@@ -1,15 +1,21 @@
 """How an attempt ended, where no rank has said it."""
 
+import os
+import time
 from dataclasses import replace
 
 import pytest
 
-from nantui.machine.process_identity import host_marks
+from nantui.machine.process_identity import host_marks, ref_of, this_machine
 from nantui.run.attempts import Attempt, RankExit, write_attempt, write_exit
 from nantui.run.endings import Traces
+from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.telemetry import header
 from nantui.supervisor.outcome import ending_of
+from nantui.supervisor.state import SupervisorState, write_state
+from nantui.supervisor.status import read_status
+from tests.recovery import fakes
 
 UNSEEN = "it ended with status 0, but no Ultralytics train() was seen in it"
 
@@ -80,3 +86,36 @@ def test_a_rank_that_another_left_behind_does_not_speak_for_it(tmp_path):
         layout, 1, RankExit("failed", 1, 2, 1, 0.0, text="RuntimeError: DataLoader worker", signal="SIGTERM")
     )
     assert ending_of(layout, 1, Traces(code=1)).cause.kind == "preempted", "every rank was told"
+
+
+def stepped(layout, number, epochs, epoch):
+    """Attempt `number`, which stood in `epoch`."""
+    write_attempt(
+        layout, Attempt(number, f"u{number}", 1.0, "resume", None, {"epochs": epochs}, {}, "python")
+    )
+    columns = header(("box_loss",))
+    cells = dict.fromkeys(columns, "1.0") | {"epoch": str(epoch), "step": "4", "steps": "4", "skipped": "0"}
+    layout.steps(number).write_text("\n".join([",".join(columns), ",".join(cells.values()), ""]))
+
+
+def test_after_an_undo_the_status_stands_where_the_attempt_before_ended(tmp_path):
+    layout = fakes.make_run(tmp_path / "run")
+    stepped(layout, 1, 8, 8)
+    stepped(layout, 2, 10, 3)
+    journal = Journal(layout.journal)
+    journal.append("attempt_started", attempt=1, mode="start")
+    journal.append("rollback_begun", id="r1", restore_point="weights/epoch1.pt", epoch=2, steps=[])
+    journal.append("rollback_done", id="r1", text="")
+    journal.append("attempt_started", attempt=2, mode="resume")
+    state = SupervisorState(ref_of(os.getpid()), this_machine(), state="stopped", attempt=2)
+    write_state(layout.supervisor, replace(state, heartbeat=time.time()))
+
+    def stands():
+        status = read_status(layout.run)
+        return status.epoch, status.epochs
+
+    assert stands() == (3, 10)
+    journal.append("undo_done", id="u1", of="r1")
+    assert stands() == (8, 8)
+    stepped(layout, 3, 12, 5)
+    assert stands() == (5, 12), "what `attach` began is not in the journal"

@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from nantui.recovery.history import newest_in_force
 from nantui.run import status as run_status
-from nantui.run.events import AttemptEnded, Event, Incident, Lost, RollbackDone, UndoDone, newest, of_kind
+from nantui.run.events import AttemptEnded, Incident, Lost, RollbackDone, UndoDone, newest, of_kind
 from nantui.ui.model.snapshot import RunSnapshot
 
 CHANGES_IT = frozenset({"start", "stop", "kill", "rollback", "recover", "undo"})
@@ -69,16 +69,12 @@ def open_alarm(snapshot: RunSnapshot, acknowledged: float) -> Incident | None:
     and raises no alarm. The worker's own words come a moment before the supervisor has put them into the
     journal.
     """
-    ended = max((event.t for event in snapshot.journal if _ends_alarm(event)), default=0.0)
-    since = [*takewhile(lambda event: not _ends_alarm(event), reversed(snapshot.journal))][::-1]
-    for event in (*since, *(event for event in snapshot.events if event.t > ended)):
+    ended = newest(snapshot.journal, RollbackDone, UndoDone)
+    since = [*takewhile(lambda event: event is not ended, reversed(snapshot.journal))][::-1]
+    for event in (*since, *(event for event in snapshot.events if ended is None or event.t > ended.t)):
         if isinstance(event, Incident) and not event.harmless and event.t > acknowledged:
             return event
     return _from_results(snapshot, acknowledged) or _from_state(snapshot, acknowledged)
-
-
-def _ends_alarm(event: Event) -> bool:
-    return isinstance(event, (RollbackDone, UndoDone))
 
 
 def _from_state(snapshot: RunSnapshot, acknowledged: float) -> Incident | None:
@@ -88,10 +84,7 @@ def _from_state(snapshot: RunSnapshot, acknowledged: float) -> Incident | None:
         return None
     end = newest(snapshot.journal, AttemptEnded, Lost)
     when = end.t if end is not None else FIRST
-    told = Incident(
-        t=when, incident=status.state, action=status.text, epoch=status.epoch,
-        step=status.step,
-    )  # fmt: skip
+    told = Incident(t=when, incident=status.state, action=status.text, epoch=status.epoch, step=status.step)
     return told if when > acknowledged else None
 
 
