@@ -172,7 +172,7 @@ def environment(row: Row, home: Path) -> Path:
 
 def lowest(python: Path) -> None:
     """Install nantui with the oldest version of each dependency that its own bounds allow."""
-    uv(*INSTALL, str(python), "--resolution", "lowest-direct", str(ROOT))
+    uv(*INSTALL, str(python), "--resolution", "lowest-direct", f"{ROOT}[train]")
     uv(*INSTALL, str(python), *TESTING)
     uv("pip", "uninstall", "--quiet", "--python", str(python), "nantui")  # the tests use the checkout
 
