@@ -172,7 +172,8 @@ def environment(row: Row, home: Path) -> Path:
 
 def lowest(python: Path) -> None:
     """Install nantui with the oldest version of each dependency that its own bounds allow."""
-    uv(*INSTALL, str(python), "--resolution", "lowest-direct", f"{ROOT}[train]")
+    # torchvision is Ultralytics' wish, of which uv takes the newest, and a torch that fits it: 0.16 fits 2.1.
+    uv(*INSTALL, str(python), "--resolution", "lowest-direct", f"{ROOT}[train]", "torchvision<0.17")
     uv(*INSTALL, str(python), *TESTING)
     uv("pip", "uninstall", "--quiet", "--python", str(python), "nantui")  # the tests use the checkout
 
