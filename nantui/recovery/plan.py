@@ -362,10 +362,8 @@ def finished_words(facts: PlanInputs, done: Candidate, older: Candidate | None) 
     """Return that a run is finished and how one goes on all the same, in the shell and in the cockpit."""
     work, run = done.work or 0, facts.layout.run
     text = f"{run.name} is finished, all {work} epochs are trained; to train longer raise epochs, "
-    text += (
-        f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, w, then R); to begin again, "
-    )
-    text += f"all of it moved aside: nantui recover {run} --restart (in the cockpit: R, then b)"
+    text += f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, w, then R); to begin "
+    text += f"again, all of it moved aside: nantui recover {run} --restart (in the cockpit: R, then b)"
     if facts.judgement is not None:
         text += f"; {facts.judgement.in_words}"
         older = choose(facts.candidates, facts.judgement.epoch) or older

@@ -220,9 +220,8 @@ class Service:
             supervisor.say(f"{command.kind} failed: {type(error).__name__}: {error}")
             ok, text = False, f"{type(error).__name__}: {error}"
         refused = not ok and command.kind in ("start", "resume") and not supervisor.layout.attempt_numbers()
-        theirs = os.path.isfile(supervisor.layout.args_yaml) and not handlers.made_by_us(supervisor)
-        if refused and not theirs:  # it would be starting for ever
-            supervisor.publish(state=FAILED_STATE, text=printable(text))
+        if refused and (handlers.made_by_us(supervisor) or not os.path.isfile(supervisor.layout.args_yaml)):
+            supervisor.publish(state=FAILED_STATE, text=printable(text))  # it would be starting for ever
         if not ok and command.by == POLICY:
             recovery.give_up(supervisor, supervisor.state.state, text)
         if ok and command.kind == "recover":

@@ -63,17 +63,20 @@ class Scanner:
         waiting = listed - self._verdicts.keys()
         pace = Pace(TELL_EVERY_S, at_once=1)
         if pace.allows():
-            yield dict(self._verdicts), waiting, self._restore
+            yield self._told(waiting)
         for verdict in self._backend.verdicts(self._weights):
             file = checkpoint_at(verdict.path)
             if file is not None:
                 self._verdicts[file] = verdict
                 waiting -= {file}
             if pace.allows():
-                yield dict(self._verdicts), waiting, self._restore
-        yield dict(self._verdicts), frozenset(), self._restore
+                yield self._told(waiting)
+        yield self._told(frozenset())
         if (began := self._clock()) < self._rests_until:
             return  # not seen yet: a later look asks
         self._seen, self._restore = seen, self._backend.restore_point(run)
         self._rests_until = self._clock() + REST * (self._clock() - began)
-        yield dict(self._verdicts), frozenset(), self._restore
+        yield self._told(frozenset())
+
+    def _told(self, waiting: frozenset[Checkpoint]) -> Scanned:
+        return dict(self._verdicts), waiting, self._restore
