@@ -23,16 +23,19 @@ from nantui.run import commands
 from nantui.run.atomic_files import read_json
 from nantui.run.attempts import read_attempt
 from nantui.run.commands import Command
+from nantui.run.documents import Settings
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec
 from nantui.run.status import ACTIVE, STARTING, STOPPED
 from nantui.run.telemetry import last_step
-from nantui.settings.gpu_memory import CONTEXT_GB, reserved_gb
+from nantui.settings.gpu_memory import CONTEXT_GB, load, reserved_gb
 from nantui.supervisor.helper_process import helper
 from nantui.supervisor.ports import RunPort
 
 FULL_SHARE = 0.9
 """Without an earlier peak a GPU is refused only when others hold nearly all of it."""
+EMPTY_SHARE = 0.02
+"""A GPU of which others hold no more is as empty as it gets: waiting for more room would be for ever."""
 POLL_S, STOP_POLL_S = 5.0, 0.5
 JUST_ENDED_S, JUST_ENDED_LOOK_S = 2.0, 0.5
 """The driver frees the memory of a process a moment after its end; refusing before that would be wrong."""
@@ -52,7 +55,7 @@ def admit(port: RunPort, command: Command, spec: Spec) -> None:
     wait = bool(command.options.get("wait_gpu"))
     try:
         ensure_gpu_memory(
-            lambda: _shortages(port, device),
+            lambda: _shortages(port, spec.train),
             wait_for_it=wait,
             say=lambda text: _show(port, command, text),
             pump=lambda seconds: _pump_unless_stopped(port, seconds),
@@ -64,9 +67,9 @@ def admit(port: RunPort, command: Command, spec: Spec) -> None:
         raise
 
 
-def _shortages(port: RunPort, device: object) -> list[str]:
+def _shortages(port: RunPort, train: Settings) -> list[str]:
     """Ask in a process of its own; a driver that cannot be asked refuses nobody."""
-    request = {"run": str(port.layout.run), "device": device}
+    request = {"run": str(port.layout.run), "device": train.get("device"), "train": train}
     try:
         name, started = entry_points.GPU_ADMISSION, port.start_helper
         answer = helper(name, request, python=sys.executable, pump=port.pump, started=started)
@@ -133,41 +136,48 @@ def ensure_gpu_memory(
         pump(patience_s)
 
 
-def gpu_shortages(layout: RunLayout | None, device: object) -> list[str]:
-    """Return which GPUs of `device` have no room and why; empty when all have, or there is none to ask."""
+def gpu_shortages(layout: RunLayout | None, device: object, train: Settings | None = None) -> list[str]:
+    """Return which GPUs of `device` have no room for the settings `train` and why; empty when all have, or
+    there is none to ask."""
     if uses_no_gpu(device):
         return []
-    needed_gb = earlier_peak_gb(layout) if layout else None
+    needed_gb = earlier_peak_gb(layout, train or {}) if layout else None
     gpus = chosen(Sampler(layout.run if layout else None).sample().gpus, device)
     return [text for gpu in gpus if (text := _shortage(gpu, needed_gb))]
 
 
 def _shortage(gpu: Gpu, needed_gb: float | None) -> str:
-    others = gpu.others_gb
-    if others <= (FULL_SHARE * gpu.total_gb if needed_gb is None else gpu.total_gb - needed_gb):
+    others, room = gpu.others_gb, FULL_SHARE * gpu.total_gb if needed_gb is None else gpu.total_gb - needed_gb
+    if others <= max(room, EMPTY_SHARE * gpu.total_gb):
         return ""
     who = ", ".join(sorted({one.user or f"process {one.pid}" for one in gpu.processes if not one.ours}))
-    need = f", this run needed {needed_gb:.1f} GB" if needed_gb is not None else ""
+    need = f", this run needs {needed_gb:.1f} GB" if needed_gb is not None else ""
     return f"GPU {gpu.index}: {others:.1f} of {gpu.total_gb:.1f} GB are held by {who or 'others'}{need}"
 
 
-def earlier_peak_gb(layout: RunLayout) -> float | None:
+def earlier_peak_gb(layout: RunLayout, then: Settings | None = None) -> float | None:
     """Return the most GPU memory the run has needed so far, CUDA's own part included, in GB (10^9, as the
     driver counts); None where it never trained on one.
+
+    With `then` it is what a start with these settings needs at least: less where they take less than those
+    of the peak, and without what PyTorch's allocator only keeps, as it gives that back when it is short.
     """
     peaks = []
     for number in layout.attempt_numbers():
         step, attempt = last_step(layout.steps(number)), read_attempt(layout, number)
         if step is not None:
-            peaks.append(reserved_gb(*step.memory_peak(), attempt.train if attempt else {}))
+            now, (peak, filled) = attempt.train if attempt else {}, step.memory_peak()
+            share = 1.0 if then is None else min(load(then) / load(now), 1.0)
+            peaks.append(share * reserved_gb(peak, filled and then is None, now))
     most = max(filter(math.isfinite, peaks), default=None)
     return None if most is None else (most + CONTEXT_GB) * GIBIBYTE / GIGABYTE
 
 
 def main() -> int:
-    """Answer one request, {"run", "device"}, on stdout: {"ok": true, "lacks": [why, ...]}."""
+    """Answer one request, {"run", "device", "train"}, on stdout: {"ok": true, "lacks": [why, ...]}."""
     request = read_json(Path(sys.argv[1])) or {}
-    found = gpu_shortages(RunLayout(Path(str(request.get("run")))), request.get("device"))
+    layout, train = RunLayout(Path(str(request.get("run")))), request.get("train")
+    found = gpu_shortages(layout, request.get("device"), train if isinstance(train, dict) else None)
     print(json.dumps({"ok": True, "lacks": found}))
     return 0
 

@@ -7,6 +7,7 @@ import pytest
 from nantui.errors import UserError
 from nantui.machine import gpus
 from nantui.machine.gpus import Gpu, GpuProcess, Sample
+from nantui.run.atomic_files import write_json
 from nantui.run.attempts import read_attempt
 from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
@@ -54,7 +55,7 @@ def test_the_earlier_peak_and_what_cuda_itself_takes_is_what_it_needs(layout, he
     assert gpu_admission.gpu_shortages(layout, "0") == []
     held_gb(48)
     assert gpu_admission.gpu_shortages(layout, "0") == [
-        "GPU 0: 48.0 of 80.0 GB are held by eve, this run needed 33.0 GB"
+        "GPU 0: 48.0 of 80.0 GB are held by eve, this run needs 33.0 GB"
     ]
 
 
@@ -67,6 +68,26 @@ def test_an_attempt_of_an_older_version_has_no_such_column(layout):
     text = layout.steps(1).read_text().replace("mem_peak_gb,alloc_peak_gb,", "mem_peak_gb,")
     layout.steps(1).write_text(text.replace("30,,", "30,"))
     assert gpu_admission.earlier_peak_gb(layout) == pytest.approx((30 + 0.7) * 1.0737, rel=1e-3)
+
+
+def test_after_the_gpu_ran_full_a_smaller_batch_needs_less(layout, held_gb):
+    attempt = {"attempt": 1, "uuid": "u", "created": 1.0, "mode": "start", "checkpoint": None, "ours": {}}
+    write_json(layout.attempt(1), {**attempt, "train": {"batch": 32, "imgsz": 640}, "python": "python"})
+    write_steps(layout, 1, "74,74")
+    held_gb(20)
+    for batch, fits in ((32, False), (24, False), (16, True), (-1, True)):
+        found = gpu_admission.gpu_shortages(layout, "0", {"batch": batch, "imgsz": 640})
+        assert (found == []) is fits, (batch, found)
+
+
+@pytest.mark.parametrize("filled_gib", [73, 80])
+def test_a_run_that_nearly_filled_its_gpu_may_have_it_again(layout, held_gb, filled_gib):
+    """The allocator gives back what it only keeps; and more than the whole GPU nobody can wait for."""
+    write_steps(layout, 1, f"{filled_gib},{filled_gib}")
+    held_gb(0.5)
+    assert gpu_admission.gpu_shortages(layout, "0") == []
+    held_gb(4)
+    assert "held by eve" in gpu_admission.gpu_shortages(layout, "0")[0]
 
 
 def test_without_an_earlier_peak_only_a_full_gpu_is_refused(held_gb):

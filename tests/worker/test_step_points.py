@@ -325,44 +325,76 @@ def test_a_place_in_memory_is_made_once(tmp_path):
     assert copy.take({"a": torch.ones(4)})["a"].shape == (4,)
 
 
+class LoadedTrainer:
+    """What the order of samples needs of a trainer; its loader shuffles `images` numbers."""
+
+    epoch = 0
+
+    def __init__(self, images: int = 7, workers: int = 0) -> None:
+        from torch.utils.data import TensorDataset
+        from ultralytics.data.build import InfiniteDataLoader
+
+        generator, data = torch.Generator(), TensorDataset(torch.arange(images))
+        generator.manual_seed(1)
+        self.train_loader: Any = InfiniteDataLoader(
+            data, batch_size=3, shuffle=True, generator=generator, num_workers=workers
+        )
+
+    def epochs(self, count: int, anew: int | None = None) -> list[list[int]]:
+        """Return the next epochs' samples; the loader is reset before `anew`, as where mosaic closes."""
+        seen = []
+        for epoch in range(self.epoch, self.epoch + count):
+            self.epoch = epoch
+            if epoch == anew:
+                self.train_loader.reset()
+            seen.append([int(x) for batch in self.train_loader for x in batch[0]])
+        return seen
+
+
 def test_the_order_of_samples_is_what_the_sampler_would_have_drawn():
     from torch.utils.data import DataLoader, TensorDataset
-    from ultralytics.data.build import InfiniteDataLoader
 
     from nantui.worker.points.loader_order import Begin, record
 
-    class Trainer:
-        epoch = 0
-
-        def __init__(self) -> None:
-            generator = torch.Generator()
-            generator.manual_seed(1)
-            data = TensorDataset(torch.arange(7))
-            self.train_loader: Any = InfiniteDataLoader(data, batch_size=3, shuffle=True, generator=generator)
-
-    def epochs(trainer: Any, count: int) -> list[list[int]]:
-        seen = []
-        for epoch in range(trainer.epoch, trainer.epoch + count):
-            trainer.epoch = epoch
-            seen.append([int(x) for batch in trainer.train_loader for x in batch[0]])
-        return seen
-
-    plain, recorded = Trainer(), Trainer()
+    plain, recorded = LoadedTrainer(), LoadedTrainer()
     order = record(recorded, exact=False)  # type: ignore[arg-type]
     assert order is not None and record(recorded, exact=False) is order  # type: ignore[arg-type]
-    expected = epochs(plain, 3)
-    assert epochs(recorded, 2) == expected[:2]
+    expected = plain.epochs(3)
+    assert recorded.epochs(2) == expected[:2]
     state = order.state()
-    again = Trainer()
+    again = LoadedTrainer()
     again.epoch = 1
     record(again, exact=False, begin=Begin(1, 2, state))  # type: ignore[arg-type]
     rest = iter(again.train_loader)
     assert next(rest)[0].tolist() == expected[1][6:]
     again.epoch = 2
-    assert epochs(again, 1) == expected[2:]
-    other: Any = Trainer()
+    assert again.epochs(1) == expected[2:]
+    other: Any = LoadedTrainer()
     other.train_loader = DataLoader(TensorDataset(torch.arange(3)))
     assert record(other, exact=False) is None
+
+
+@pytest.mark.parametrize(("images", "workers"), [(7, 0), (6, 0), (7, 2), (6, 2)])
+def test_the_order_is_plain_ultralytics_where_mosaic_closes(images, workers):
+    """By the epoch's border an iterator has drawn more or less ahead; a new one goes on from there."""
+    from nantui.worker.points.loader_order import Begin, record
+
+    recorded: Any = LoadedTrainer(images, workers)
+    order = record(recorded, exact=False)
+    expected = LoadedTrainer(images, workers).epochs(5, anew=3)
+    found, rest = recorded.epochs(1), iter(recorded.train_loader)
+    recorded.epoch = 1
+    found.append(next(rest)[0].tolist())
+    again: Any = LoadedTrainer(images, workers)
+    again.epoch, state = 1, order.state()
+    found[1] += [int(x) for batch in rest for x in batch[0]]
+    recorded.epoch = 2
+    assert found + recorded.epochs(3, anew=3) == expected
+    record(again, exact=False, begin=Begin(1, 1, state))
+    rest = iter(again.train_loader)
+    resumed = [int(x) for _ in range(len(again.train_loader) - 1) for x in next(rest)[0]]
+    again.epoch = 2
+    assert [resumed, *again.epochs(3, anew=3)] == [expected[1][3:], *expected[2:]]
 
 
 def test_the_table_of_equal_trainings_is_whole():

@@ -2,7 +2,8 @@
 
 An order cannot be computed from seed and epoch: prefetching draws the next epoch's before `set_epoch`, and a
 generator's draws depend on when iterators were made and reset (data/build.py, `InfiniteDataLoader`). So each
-epoch's order is drawn at once, as the loader's own sampler would have drawn it, and kept.
+epoch's order is drawn at once, as the loader's own sampler would have drawn it, and kept. The generator then
+stands at each batch where it would have stood: an iterator made anew, where mosaic closes, goes on there.
 
 With `exact` every sample begins with generators of its own, and a mosaic takes its partners from the whole
 data set: another distribution and more reads, so only where asked for (docs/step-points.md).
@@ -13,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,21 +41,37 @@ class SampleAt(int):
 
 @dataclass(frozen=True)
 class Order:
-    """One epoch: the `indices` of its samples and the `sizes` of its batches, both (n,) int32."""
+    """One epoch: the `indices` of its samples and the `sizes` of its batches, both (n,) int32; `drawn` tells
+    as which batches were asked for (counted from 0, their number for the end) the generator came to a state.
+    """
 
     epoch: int
     indices: torch.Tensor
     sizes: torch.Tensor
+    drawn: dict[int, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, epoch: int, batches: list[list[int]]) -> Order:
+    def draw(cls, epoch: int, sampler: Iterable[list[int]], generator: torch.Generator | None) -> Order:
+        """Draw an epoch; the generator is left as it was."""
+        batches, drawn = [], {}
+        before = state = generator and generator.get_state()
+        for number, batch in enumerate(itertools.chain(sampler, [[]])):  # asked past the end, it draws again
+            batches.append(batch)
+            if generator is not None and not torch.equal(now := generator.get_state(), state):
+                drawn[number] = state = now
+        if generator is not None:
+            generator.set_state(before)
         every = list(itertools.chain.from_iterable(batches))
-        sizes = torch.tensor([len(batch) for batch in batches], dtype=torch.int32)
-        return cls(epoch, torch.tensor(every, dtype=torch.int32), sizes)
+        sizes = torch.tensor([len(batch) for batch in batches[:-1]], dtype=torch.int32)
+        return cls(epoch, torch.tensor(every, dtype=torch.int32), sizes, drawn)
 
-    def batches(self, first: int) -> Iterator[list[int]]:
-        """Yield the batches from number `first` on, which counts from 0."""
-        yield from (piece.tolist() for piece in self.indices.split(self.sizes.tolist())[first:])
+    def batches(self, generator: torch.Generator | None) -> Iterator[list[int]]:
+        """Yield the batches; the generator moves as if they were drawn one by one."""
+        for number, batch in enumerate([*self.indices.split(self.sizes.tolist()), None]):
+            if generator is not None and number in self.drawn:
+                generator.set_state(self.drawn[number])
+            if batch is not None:
+                yield batch.tolist()
 
 
 class RecordedOrder:
@@ -78,17 +95,17 @@ class RecordedOrder:
                 self._generator.set_state(begin.state["generator"])
         for epoch in itertools.count(first):
             if epoch not in self._orders:
-                self._orders[epoch] = Order.of(epoch, list(self.sampler))
+                self._orders[epoch] = Order.draw(epoch, self.sampler, self._generator)
             for past in [kept for kept in self._orders if kept < self._epoch()]:
                 del self._orders[past]
-            for batch in self._orders[epoch].batches(skipped):
+            for batch in itertools.islice(self._orders[epoch].batches(self._generator), skipped, None):
                 yield [SampleAt(index, epoch) for index in batch] if self._exact else batch
             skipped = 0
 
     def state(self) -> JsonObject:
         """Return the order from the present epoch on, as far as it is drawn, and what draws the rest."""
         present = [order for epoch, order in self._orders.items() if epoch >= self._epoch()]
-        kept = [{"epoch": o.epoch, "indices": o.indices, "sizes": o.sizes} for o in present]
+        kept = [vars(order) for order in present]
         return {"orders": kept, "generator": self._generator and self._generator.get_state()}
 
 
