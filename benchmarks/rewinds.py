@@ -10,6 +10,7 @@ import copy
 import json
 import os
 import statistics
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def train(place: Path, ranks: int, common: dict[str, Any]) -> None:
     requests = [request(place, ranks, common)]
     with quiet(place / "out"):
         if ranks == 2:
-            on_two_ranks(requests, place / "log", timeout=240.0)
+            on_two_ranks(requests, place / "log", sys.executable, timeout=240.0)
         else:
             carry_out(requests)
 

@@ -113,7 +113,7 @@ def compared(case: Case, place: Path, common: dict[str, Any], stopped: bool = Tr
         requests = [whole, {**again, "spy": spy}]
     with quiet(place / "out"):
         if case.ranks == 2:
-            on_two_ranks(requests, place / "log", timeout=900.0)
+            on_two_ranks(requests, place / "log", sys.executable, timeout=900.0)
         else:
             carry_out(requests)
     return unequal(case, place)

@@ -78,7 +78,7 @@ def supervisor_costs(place: Path, seconds: float) -> Iterator[Figure]:
 def stop_time(place: Path, name: str, kind: str) -> float:
     """Return the seconds of x or X over two ranks whose dataloaders ignore SIGTERM."""
     run = start(place, name, devices="0,1", pace=0.02)
-    uuid = read_state(RunLayout(run).supervisor).attempt_uuid  # type: ignore[union-attr]
+    uuid = read_state(RunLayout(run).supervisor).attempt_uuid
     begun = time.monotonic()
     outcome = carry_out(run, Command(kind))
     seconds = time.monotonic() - begun

@@ -149,7 +149,7 @@ def _recording(base: type, session: Any, seen: Seen, bad: tuple[int, int] | None
     """Return a guarded trainer that notes what `seen` holds, and spoils one batch."""
     from nantui.worker.trainer import guarded
 
-    class Recording(guarded(base, session)):  # type: ignore[misc]
+    class Recording(guarded(base, session)):
         def run_callbacks(self, event: str) -> None:
             super().run_callbacks(event)
             if event == "on_train_batch_start":

@@ -274,7 +274,7 @@ def _alternating(session: Any, blocks: Blocks) -> type:
 
     from nantui.worker.trainer import guarded
 
-    class Alternating(guarded(DetectionTrainer, session)):  # type: ignore[misc]
+    class Alternating(guarded(DetectionTrainer, session)):
         _count = 0
 
         def run_callbacks(self, event: str) -> None:

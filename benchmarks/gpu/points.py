@@ -149,7 +149,7 @@ def _in_blocks(session: Any, found: dict[str, Any], size: Size) -> type:
 
     cuda = torch.cuda.is_available()
 
-    class InBlocks(guarded(DetectionTrainer, session)):  # type: ignore[misc]
+    class InBlocks(guarded(DetectionTrainer, session)):
         _count = _length = 0
         _with_point = False
         _blocks: list[Block] = []

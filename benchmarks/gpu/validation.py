@@ -137,7 +137,7 @@ def train(data: str, amp: Any, guarded: bool) -> dict[str, Any]:
         passes.append(1)
         return validate(self, *args, **options)
 
-    class Cut(base):  # type: ignore[misc,valid-type]
+    class Cut(base):
         def validate(self) -> Any:
             metrics, value = super().validate()
             fitness.append((self.epoch + 1, float(value)))

@@ -166,14 +166,14 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def loss_items(trainer: Trainer) -> tuple[tuple[str, ...], list[torch.Tensor]]:
-    """Return the names and values of this batch's losses, the values as 0-dim tensors on the device.
+    """Return the names and values of this batch's losses, the values as 0-dim tensors on the device, which
+    may know how they came about.
 
     `trainer.loss_items` is a dict of 0-dim tensors; before 8.4 it was one vector named by `loss_names`.
     """
     items = trainer.loss_items
     if isinstance(items, dict):
-        found = [value.detach() for value in items.values()]
-        return tuple(items), [value.sum() if value.dim() else value for value in found]
+        return tuple(items), [value.sum() if value.dim() else value for value in items.values()]
     values = list(items.detach().reshape(-1).unbind())
     names = tuple(trainer.loss_names)
     if len(names) != len(values):  # 8.2 named them on the first rank only

@@ -107,7 +107,8 @@ def recorded(
 
 def largest_magnitude(tensors: Iterable[torch.Tensor]) -> torch.Tensor | None:
     """Return the largest magnitude in `tensors`, NaN or Inf when one is there, None without a number."""
-    peaks = [torch.linalg.vector_norm(one.float(), ord=float("inf")) for one in tensors if one.numel()]
+    plain = [one if one.dtype is torch.float32 else one.float() for one in tensors if one.numel()]
+    peaks = [torch.linalg.vector_norm(one, ord=float("inf")) for one in plain]
     return None if not peaks else peaks[0] if len(peaks) == 1 else torch.stack(peaks).amax()
 
 
