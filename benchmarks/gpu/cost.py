@@ -25,8 +25,8 @@ from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.layout import RunLayout
 
 BLOCK = 4  # steps
-PAIRS, PAIRS_OF_RANKS = 200, 60
-MEASURED_S = 45.0  # what there are fewer pairs after
+PAIRS, PAIRS_OF_RANKS = 240, 60
+MEASURED_S = 70.0  # what there are fewer pairs after
 SETTLING = 10  # blocks that do not count: cuDNN's choice of kernels, the allocator
 LARGEST_SHARE = 0.005
 CASES = (
