@@ -257,10 +257,11 @@ def rate_of_weights(optimizer: torch.optim.Optimizer) -> float:
 def step_can_be_taken_back(trainer: Trainer) -> bool:
     """Tell whether everything that the optimizer's step changes is known, on a device that queues.
 
-    True for PyTorch's and Ultralytics' optimizers, which keep what they know in `optimizer.state`. With a
-    GradScaler at work the host waits inside `GradScaler.step` anyway.
+    True for PyTorch's and Ultralytics' optimizers, which keep what they know in `optimizer.state`, with
+    Ultralytics' EMA. With a GradScaler at work the host waits inside `GradScaler.step` anyway.
     """
-    known = type(trainer.optimizer).__module__.startswith(("torch.optim.", "ultralytics."))
+    changing = [trainer.optimizer, trainer.ema or trainer.optimizer]
+    known = all(type(one).__module__.startswith(("torch.optim.", "ultralytics.")) for one in changing)
     return known and trainer.device.type == "cuda" and not trainer.scaler.is_enabled()
 
 

@@ -8,8 +8,8 @@ Where GradScaler alone refuses a step, because its scale is too high, all stays 
 the statistics are kept and the EMA is updated, or a healthy fp16 run would end elsewhere.
 
 A host that waits for the verdict before it queues the step leaves the GPU idle; measured, that cost up to a
-tenth of a batch. So on a GPU what the step changes (weights, optimizer state) is copied there, the step is
-queued at once, and taken back if the verdict is bad, before anybody else looks at the weights (`settle`). The
+tenth of a batch. So on a GPU what the step changes (weights, optimizer state, EMA) is copied there, the step
+is queued at once, and taken back if the verdict is bad, before anybody else looks at it (`settle`). The
 copies live from the backward pass to the batch's end, where the activations' memory is free again, so that
 they hardly raise the peak. Where the GPU is the one that waits (a small model: its verdict is there within
 the moment that a copy takes to queue), and elsewhere, the verdict comes first.
@@ -201,12 +201,12 @@ class StepGuard:
         """Do the part of `BaseTrainer.optimizer_step` after clipping that can be taken back."""
         self.trainer.scaler.step(self.trainer.optimizer)
         self.trainer.scaler.update()
-
-    def _take_rest(self) -> None:
-        """Do the rest of it, once the step is known to be good."""
-        self.trainer.optimizer.zero_grad()
         if self.trainer.ema:
             self.trainer.ema.update(self.trainer.model)
+
+    def _take_rest(self) -> None:
+        """Do the rest of it, once the step is known to be good: gradients are evidence."""
+        self.trainer.optimizer.zero_grad()
 
     def _take_ahead(self) -> bool:
         """Queue the step before its verdict is known; returns whether that could be done.

@@ -181,11 +181,11 @@ class BatchNormStatistics:
 
 
 class StepBackup:
-    """Copies of all that one trainer's optimizer step changes.
+    """Copies of all that one trainer's optimizer step and the EMA's update change.
 
-    What PyTorch's and Ultralytics' optimizers know of a parameter they change in place. So where all of it
-    lies is asked in the first two steps of an epoch, where there is more of it, and before it is put back.
-    The copies' own memory is taken for a step only, or it would raise the peak.
+    PyTorch's and Ultralytics' optimizers change in place what they know of a parameter, the EMA its average.
+    So where all of it lies is asked in the first two steps of an epoch, where there is more of it, and before
+    it is put back. The copies' own memory is taken for a step only, or it would raise the peak.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -209,6 +209,7 @@ class StepBackup:
         room = self._joined.room()
         self._fill(room)
         self._room = room
+        self._updates = self._trainer.ema.updates if self._trainer.ema else 0
 
     def _look(self) -> None:
         self._state = self._trainer.optimizer.state
@@ -221,8 +222,11 @@ class StepBackup:
             self._recorded.clear()
 
     def _tensors(self) -> Pieces:
-        """Return the weights, and what the optimizer knew of them when it was looked at, where it is now."""
+        """Return the weights, their average, and what the optimizer knew of them when it was looked at, where
+        it is now."""
         weights = [weight for group in self._trainer.optimizer.param_groups for weight in group["params"]]
+        average = self._trainer.ema.ema.state_dict().values() if self._trainer.ema else ()
+        weights += filter(torch.is_floating_point, average)
         known = [state.get(name, value) for state, kept in self._states for name, value in kept.items()]
         return weights + [value for value in known if isinstance(value, torch.Tensor)]
 
@@ -251,6 +255,8 @@ class StepBackup:
         if [tensor.data_ptr() for tensor in self._tensors()] != self._pointers:
             raise RuntimeError("weights were exchanged during the epoch: a bad step cannot be taken back")
         self._joined.put_back(self._joined.pieces(self._room))
+        if self._trainer.ema:
+            self._trainer.ema.updates = self._updates
         for state, kept in self._states:
             state.clear()
             state.update(kept)

@@ -23,21 +23,24 @@ OPTIMIZERS = {
 
 
 def training(name: str) -> Any:
-    model = nn.Sequential(nn.Linear(5, 6), nn.Linear(6, 2))
-    return SimpleNamespace(
-        model=model, optimizer=getattr(torch.optim, name)(model.parameters(), lr=0.01, **OPTIMIZERS[name])
-    )
+    from ultralytics.utils.torch_utils import ModelEMA
+
+    model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 2))
+    optimizer = getattr(torch.optim, name)(model.parameters(), lr=0.01, **OPTIMIZERS[name])
+    return SimpleNamespace(model=model, optimizer=optimizer, ema=ModelEMA(model, tau=2))
 
 
 def state(trainer: Any) -> str:
     torch.set_printoptions(precision=17)
-    return repr((list(trainer.model.parameters()), trainer.optimizer.state_dict()))
+    average = trainer.ema.ema.state_dict(), trainer.ema.updates
+    return repr((list(trainer.model.parameters()), trainer.optimizer.state_dict(), average))
 
 
 def step(trainer: Any) -> None:
     for weight in trainer.model.parameters():
         weight.grad = torch.randn_like(weight)
     trainer.optimizer.step()
+    trainer.ema.update(trainer.model)
 
 
 def after_four_steps(trainer: Any) -> StepBackup:
