@@ -66,7 +66,7 @@ class Stopwatch:
     @property
     def ours(self) -> float:
         """Seconds of nantui's own: the guarded step without the clipping and stepping inside it."""
-        inside = sum(self.seconds[name] for name in ("_clipped", "_take", "_take_rest"))
+        inside = sum(self.seconds[name] for name in ("_clipped", "_take"))
         rest = ("begin_batch", "end_batch", "_report_step", "add", "files_of")
         return self.seconds["step"] - inside + sum(self.seconds[name] for name in rest)
 
@@ -77,7 +77,7 @@ def install(watch: Stopwatch) -> None:
     from nantui.worker.guard.step_guard import StepGuard
     from nantui.worker.trainer import RunningMean
 
-    for name in ("step", "_clipped", "_take", "_take_rest", "begin_batch", "end_batch"):
+    for name in ("step", "_clipped", "_take", "begin_batch", "end_batch"):
         watch.on(StepGuard, name)
     watch.on(RunningMean, "add")
     watch.on(trainer, "_report_step")

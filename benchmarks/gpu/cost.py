@@ -151,7 +151,6 @@ class OwnTime:
         for owner, name in (
             (PendingProbe, "read"),
             (PendingProbe, "arrives_within"),
-            (StepGuard, "_take_rest"),
         ):  # within the above, and not its own
             self._watch(owner, name, "minus")
         self._inside = 0

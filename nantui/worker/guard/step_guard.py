@@ -105,11 +105,7 @@ class StepGuard:
                 return
             self._leave_to_the_scaler(norm, clipped=own_step is None)
         with self._rewarmup():
-            if own_step:
-                own_step()
-            else:
-                self._take()
-                self._take_rest()
+            (own_step or self._take)()
         self._keep()
 
     def settle(self) -> None:
@@ -127,7 +123,6 @@ class StepGuard:
             self._skip(seen, unscaled=True)
             return
         self.backup.discard()
-        self._take_rest()
         self._keep()
 
     def end_batch(self) -> BatchProbe:
@@ -198,15 +193,12 @@ class StepGuard:
             ultralytics_api.clip_by(self._parameters, self.options.grad_clip, norm)
 
     def _take(self) -> None:
-        """Do the part of `BaseTrainer.optimizer_step` after clipping that can be taken back."""
+        """Do the part of `BaseTrainer.optimizer_step` after clipping; all of it can be taken back."""
         self.trainer.scaler.step(self.trainer.optimizer)
         self.trainer.scaler.update()
+        self.trainer.optimizer.zero_grad()
         if self.trainer.ema:
             self.trainer.ema.update(self.trainer.model)
-
-    def _take_rest(self) -> None:
-        """Do the rest of it, once the step is known to be good: gradients are evidence."""
-        self.trainer.optimizer.zero_grad()
 
     def _take_ahead(self) -> bool:
         """Queue the step before its verdict is known; returns whether that could be done.

@@ -185,12 +185,14 @@ class StepBackup:
 
     PyTorch's and Ultralytics' optimizers change in place what they know of a parameter, the EMA its average.
     So where all of it lies is asked in the first two steps of an epoch, where there is more of it, and before
-    it is put back. The copies' own memory is taken for a step only, or it would raise the peak.
+    it is put back. The copies' own memory is taken for a step only, or it would raise the peak. Gradients
+    are not copied: the step only lets go of them.
     """
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._room: Room = []
+        self._gradients: list[torch.Tensor | None] = []
         self._states: list[tuple[dict[str, object], dict[str, object]]] = []
         self._state: dict[object, object] = {}
         self._pointers: list[int] = []
@@ -210,6 +212,7 @@ class StepBackup:
         self._fill(room)
         self._room = room
         self._updates = self._trainer.ema.updates if self._trainer.ema else 0
+        self._gradients = [weight.grad for weight in self._weights()]
 
     def _look(self) -> None:
         self._state = self._trainer.optimizer.state
@@ -224,11 +227,14 @@ class StepBackup:
     def _tensors(self) -> Pieces:
         """Return the weights, their average, and what the optimizer knew of them when it was looked at, where
         it is now."""
-        weights = [weight for group in self._trainer.optimizer.param_groups for weight in group["params"]]
         average = self._trainer.ema.ema.state_dict().values() if self._trainer.ema else ()
-        weights += filter(torch.is_floating_point, average)
+        averages = filter(torch.is_floating_point, average)
         known = [state.get(name, value) for state, kept in self._states for name, value in kept.items()]
-        return weights + [value for value in known if isinstance(value, torch.Tensor)]
+        tensors = [value for value in known if isinstance(value, torch.Tensor)]
+        return [*self._weights(), *averages, *tensors]
+
+    def _weights(self) -> Pieces:
+        return [weight for group in self._trainer.optimizer.param_groups for weight in group["params"]]
 
     def _fill(self, room: Room) -> None:
         """Copy into `room`: places that the allocator has given before are filled in one launch."""
@@ -255,6 +261,8 @@ class StepBackup:
         if [tensor.data_ptr() for tensor in self._tensors()] != self._pointers:
             raise RuntimeError("weights were exchanged during the epoch: a bad step cannot be taken back")
         self._joined.put_back(self._joined.pieces(self._room))
+        for weight, gradient in zip(self._weights(), self._gradients, strict=True):
+            weight.grad = gradient
         if self._trainer.ema:
             self._trainer.ema.updates = self._updates
         for state, kept in self._states:
@@ -266,5 +274,5 @@ class StepBackup:
         self.discard()
 
     def discard(self) -> None:
-        """Let the copies go: the step was good."""
-        self._room = []
+        """Let the copies and the gradients go: the step was good."""
+        self._room, self._gradients = [], []

@@ -33,13 +33,18 @@ def training(name: str) -> Any:
 def state(trainer: Any) -> str:
     torch.set_printoptions(precision=17)
     average = trainer.ema.ema.state_dict(), trainer.ema.updates
-    return repr((list(trainer.model.parameters()), trainer.optimizer.state_dict(), average))
+    weights = list(trainer.model.parameters())
+    return repr((weights, [weight.grad for weight in weights], trainer.optimizer.state_dict(), average))
+
+
+def backward(trainer: Any) -> None:
+    for weight in trainer.model.parameters():
+        weight.grad = torch.randn_like(weight)
 
 
 def step(trainer: Any) -> None:
-    for weight in trainer.model.parameters():
-        weight.grad = torch.randn_like(weight)
     trainer.optimizer.step()
+    trainer.optimizer.zero_grad()
     trainer.ema.update(trainer.model)
 
 
@@ -47,6 +52,7 @@ def after_four_steps(trainer: Any) -> StepBackup:
     """Return what has copied four good steps, and knows where everything lies."""
     backup = StepBackup(trainer)
     for _ in range(4):
+        backward(trainer)
         backup.copy()
         step(trainer)
         backup.discard()
@@ -58,6 +64,7 @@ def test_any_step_is_taken_back_to_the_last_bit(name):
     trainer = training(name)
     backup = StepBackup(trainer)
     for number in range(8):
+        backward(trainer)
         before = state(trainer)
         backup.copy()
         step(trainer)
@@ -73,6 +80,7 @@ def test_a_state_loaded_in_mid_epoch_is_the_one_that_is_kept():
     trainer = training("AdamW")
     backup = after_four_steps(trainer)
     trainer.optimizer.load_state_dict(copy.deepcopy(trainer.optimizer.state_dict()))
+    backward(trainer)
     before = state(trainer)
     backup.copy()
     step(trainer)
@@ -85,6 +93,7 @@ def test_weights_that_something_else_exchanged_are_not_written_over():
     backup = after_four_steps(trainer)
     first = next(trainer.model.parameters())
     first.data = first.data.clone()
+    backward(trainer)
     backup.copy()
     step(trainer)
     now = state(trainer)
