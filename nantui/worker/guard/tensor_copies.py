@@ -239,13 +239,13 @@ class StepBackup:
     def _fill(self, room: Room) -> None:
         """Copy into `room`: places that the allocator has given before are filled in one launch."""
         joined, places = self._joined, tuple(one.data_ptr() for one in room if one.is_cuda)
-        recording = joined.device is not None and not self._looks
-        if recording and places not in self._recorded and len(self._recorded) < MOST_RECORDED:
+        new = places not in self._recorded and len(self._recorded) < MOST_RECORDED
+        if joined.device is not None and new and not self._looks:
             pieces = joined.pieces(room)
             self._recorded[places] = recorded(
                 lambda: joined.copy_into(pieces, on_gpu=True), joined.device, lambda: joined.are_in(pieces)
             )
-        replay = self._recorded.get(places) if recording else None
+        replay = self._recorded.get(places)
         if replay:
             replay()
         if not replay or len(places) < len(room):
