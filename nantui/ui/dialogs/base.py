@@ -14,6 +14,7 @@ from nantui.ui.widgets.keybar import MOVING, Speaking
 class Dialog(InCockpit, Speaking, ModalScreen[object]):
     """A dialog over a screen; Esc cancels."""
 
+    AUTO_FOCUS = "*"
     BINDINGS = [
         Binding("escape", "cancel", "cancel", show=False),
         *MOVING,

@@ -32,11 +32,9 @@ class PickDialog(Dialog):
             yield Listing(id="picks")
 
     def on_mount(self) -> None:
-        listing = self.query_one(Listing)
-        listing.show(
+        self.query_one(Listing).show(
             [key for key, _ in self.names], lambda row, width: fit([(self.names[row][1], "text")], width)
         )
-        listing.focus()
 
     def on_listing_chosen(self, message: Listing.Chosen) -> None:
         self.dismiss(self.names[message.row][0])
@@ -63,7 +61,6 @@ class PresetsDialog(Dialog):
             yield Choice((("use", "Use these", "Enter"), ("cancel", "Cancel", "Esc")))
 
     def on_mount(self) -> None:
-        self.query_one(Listing).focus()
         backend = self.cockpit.backend
         self.find_out(lambda: backend.presets(self.run_path), self._take)
 
@@ -111,9 +108,6 @@ class FindDialog(Dialog):
 
     def compose(self) -> ComposeResult:
         yield Field(placeholder="find: arrows go to the next match, Enter stays there, Esc goes back")
-
-    def on_mount(self) -> None:
-        self.query_one(Input).focus()
 
     def on_input_changed(self, message: Input.Changed) -> None:
         self.listing.go(self._from - 1)

@@ -45,7 +45,6 @@ class ConfirmDialog(Dialog):
         """Be no wider than what is said."""
         longest = max(map(cells, self._lines(WIDEST - BORDER)))
         self.query_one(Container).styles.max_width = max(NARROWEST, longest + BORDER)
-        self.query("Choice, Field").first().focus()
 
     def on_choice_pressed(self, message: Choice.Pressed) -> None:
         self.dismiss(True if message.name == "confirm" else None)

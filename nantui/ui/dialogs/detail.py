@@ -33,7 +33,8 @@ class DetailDialog(Dialog):
             yield Document(write=self._whole)
 
     def _whole(self, width: int) -> list[Line]:
-        return [[(clean(self.heading, width), "title"), ("   Esc closes", "faint")], [], *self._write(width)]
+        title: Line = [(clean(self.heading, width), "title"), ("   Esc closes, j and k scroll", "faint")]
+        return [title, [], *self._write(width)]
 
 
 def about_checkpoint(row: Row, width: int) -> list[Line]:

@@ -14,12 +14,13 @@ from textual.widgets import Input
 
 from nantui.ui.actions import EVERY, GO, HELPS_IN_ALARM, KEY_NAMES, RUN, RUN_ACTIONS
 from nantui.ui.dialogs.base import Dialog
+from nantui.ui.dialogs.detail import DetailDialog
 from nantui.ui.format import short_path
 from nantui.ui.glyphs import SAMPLE, legend
 from nantui.ui.model.reasons import why_not
 from nantui.ui.styled_text import Line, column, fit, hanging, wrap
 from nantui.ui.widgets.dialog_controls import Field
-from nantui.ui.widgets.list_view import Document, Listing
+from nantui.ui.widgets.list_view import Listing
 
 MOST_RUNS = 20
 ASSIGNMENT = re.compile(r"\s*[a-z_]\w*\s*=\s*\S.*", re.IGNORECASE)
@@ -104,29 +105,20 @@ def commands(screen: Screen[object], read_only: bool) -> list[Entry]:
     return sorted(found, key=lambda entry: (entry.reason is not None, entry.name not in urgent))
 
 
-class HelpDialog(Dialog):
+class HelpDialog(DetailDialog):
     """Every key with what it does; one that cannot be used now says why."""
 
-    BINDINGS = [Binding("enter", "cancel", "close", show=False)]
-
     def __init__(self, over: Screen[object]) -> None:
-        super().__init__()
+        super().__init__("Keys", self._keys)
         self.over = over
 
-    def compose(self) -> ComposeResult:
-        with Container(classes="dialog tall"):
-            yield Document(id="help", write=self._write)
-
-    def on_mount(self) -> None:
-        self.query_one(Document).focus()
-
-    def _write(self, width: int) -> list[Line]:
-        lines: list[Line] = [[("Keys", "title"), ("   Esc closes, j and k scroll", "faint")]]
+    def _keys(self, width: int) -> list[Line]:
+        lines: list[Line] = []
         group = ""
         for entry in all_keys(self.over, self.cockpit.read_only):
             if entry.group != group:
                 group = entry.group
-                lines += [[], [(group, "accent")]]
+                lines += [*([[]] if lines else []), [(group, "accent")]]
             now = entry.reason is None
             text = entry.text if now else f"{entry.text} (not now: {entry.reason})"
             words = wrap(text, max(10, width - 18), "text" if now else "muted")
@@ -159,7 +151,6 @@ class PaletteDialog(Dialog):
 
     def on_mount(self) -> None:
         self._commands = commands(self.over, self.cockpit.read_only)
-        self.query_one(Input).focus()
         self._narrow("")
 
     def on_input_changed(self, message: Input.Changed) -> None:

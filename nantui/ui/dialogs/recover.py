@@ -50,6 +50,7 @@ HEADINGS = {
 class RecoverDialog(Dialog):
     """Shows a plan, asks once, then shows progress and what is in effect."""
 
+    AUTO_FOCUS = None  # its buttons come with the plan
     BINDINGS = [
         Binding("y", "confirm", "confirm", show=False),
         Binding("m", "in_memory", "back in memory to a step point, without a restart", show=False),

@@ -25,6 +25,7 @@ from nantui.ui.widgets.list_view import Listing
 class BaseScreen(InCockpit, Speaking, Screen[None]):
     """A full screen; Esc goes back where there is something to go back to."""
 
+    AUTO_FOCUS = "*"
     BINDINGS = [Binding("escape", "back", "back", show=False), *MOVING]
     KEYS: ClassVar[tuple[Key, ...]] = (HELP, BACK)
     """What the key bar offers before the screen's own keys, and after them."""

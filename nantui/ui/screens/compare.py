@@ -47,7 +47,6 @@ class CompareScreen(ChartsScreen):
             yield Document(id="differences", write=self._write)
 
     def on_mount(self) -> None:
-        self.set_focus(self.wall)
         cockpit, run = self.cockpit, self.run_path
 
         def choices() -> list[str]:

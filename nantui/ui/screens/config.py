@@ -76,7 +76,6 @@ class ConfigScreen(RunPage):
             yield Document(id="about", write=self._about)
 
     def on_mount(self) -> None:
-        self.listing.focus()
         self.over.follow(self, self._read_when_news)
 
     def _read_when_news(self) -> None:

@@ -38,7 +38,6 @@ class DiagnosisScreen(RunPage):
         yield Document(id="page", write=self._write)
 
     def on_mount(self) -> None:
-        self.query_one(Document).focus()
         self.over.follow(self, self._follow)
 
     def _follow(self) -> None:

@@ -92,7 +92,6 @@ class FleetScreen(BaseScreen):
                 yield Checkpoints()
 
     def on_mount(self) -> None:
-        self.fleet.focus()
         self.set_interval(1.0, self.query_one(Title).redraw)
         read = partial(self._read, self.cockpit.backend)
         self.call_after_refresh(self.watch_with, Watcher(self, "runs or queue", 3.0, read, self.show_runs))

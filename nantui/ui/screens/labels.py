@@ -49,7 +49,6 @@ class LabelsScreen(RunPage):
             yield self.lines
 
     def on_mount(self) -> None:
-        self.kinds.focus()
         # Drawn first: reading a data set takes the processor from drawing.
         check = partial(self.cockpit.backend.labels, self.over.run_path, self._count)
         self.call_after_refresh(self.find_out, check, self._take)

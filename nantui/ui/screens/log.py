@@ -56,7 +56,6 @@ class LogScreen(RunPage):
         yield self.lines
 
     def on_mount(self) -> None:
-        self.lines.focus()
         if self.path is None:
             self.lines.empty = "no output: this run was not started by nantui"
         else:

@@ -29,6 +29,7 @@ HEAD: Line = [(f"{'GPU':<5}{'pid':>8}{'memory':>10}  {'user':<14}{'whose':<10}co
 class MachineScreen(RunPage):
     """Draws what the run's screen measures."""
 
+    AUTO_FOCUS = "Listing"
     BINDINGS = [
         Binding("X", "kill", "kill", tooltip="kill every process of this run; others' are left alone")
     ]
@@ -44,7 +45,6 @@ class MachineScreen(RunPage):
             yield Listing(id="processes", header=HEAD, empty="no process holds memory of a GPU")
 
     def on_mount(self) -> None:
-        self.query_one(Listing).focus()
         self.set_interval(1.0, self.show)
         self.show()
 

@@ -74,6 +74,7 @@ class RunScreen(ChartsScreen, HeldScreen):
     change goes through the supervisor; a key that cannot act says why.
     """
 
+    AUTO_FOCUS = "Checkpoints"
     snapshot: reactive[RunSnapshot] = reactive(UNREAD, repaint=False)
 
     BINDINGS = [
@@ -115,7 +116,6 @@ class RunScreen(ChartsScreen, HeldScreen):
 
     def on_mount(self) -> None:
         self.query_one(Header).read_only = self.cockpit.read_only
-        self.query_one(Checkpoints).focus()
         self.set_interval(1.0, self._tick)
         backend = self.cockpit.backend
         reader = RunReader(self.run_path, backend.status, backend.now)
