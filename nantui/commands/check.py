@@ -33,10 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     asked = {path.absolute() for path in arguments.paths}
     aside = [one for one in found if _is_aside(one.path.absolute(), asked)]
     verdicts = [one for one in found if one not in aside]
-    if arguments.json:
-        common.emit({"checkpoints": [verdict.to_json() for verdict in (*verdicts, *aside)]})
-    else:
-        common.show(table(verdicts, aside))
+    document = {"checkpoints": [verdict.to_json() for verdict in (*verdicts, *aside)]}
+    common.answer(arguments, document, table(verdicts, aside))
     return 0 if all(verdict.badge == "clean" for verdict in verdicts) else NO
 
 

@@ -121,6 +121,14 @@ def emit(document: object) -> None:
     print(escaped_json(to_json(document, indent=2)), flush=True)
 
 
+def answer(arguments: argparse.Namespace, document: object, lines: Iterable[str]) -> None:
+    """Print what a command found: as JSON where that is asked for, else as lines for people."""
+    if arguments.json:
+        emit(document)
+    else:
+        show(lines)
+
+
 def show(lines: Iterable[str]) -> None:
     """Print lines for people on stdout."""
     for line in lines:

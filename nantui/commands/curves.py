@@ -233,10 +233,7 @@ def run_export(arguments: argparse.Namespace) -> int:
             for path in written:
                 path.replace(out / path.name)
     files = [str(out / path.name) for path in written]
-    if arguments.json:
-        common.emit({"files": files})
-    else:
-        print("\n".join(files))
+    common.answer(arguments, {"files": files}, files)
     return 0
 
 

@@ -47,10 +47,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace, diagnosis: Diagnosis) -> None:
-    if arguments.json:
-        common.emit(diagnosis.to_json())
-    else:
-        common.show(lines(diagnosis))
+    common.answer(arguments, diagnosis.to_json(), lines(diagnosis))
 
 
 def lines(diagnosis: Diagnosis) -> Iterator[str]:

@@ -17,7 +17,6 @@ from nantui.settings.schema import find_ultralytics, read_version
 from nantui.supervisor.config import load_config
 from nantui.supervisor.host_checks import BAD, OK, WARN, Check, check_host
 from nantui.supervisor.notify.outbox import all_ways
-from nantui.terminal_text import printable_lines
 from nantui.version import __version__
 from nantui.words import count
 
@@ -38,13 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     directory = common.existing(arguments.directory).resolve()
     checks = [*versions(arguments.python), *_gpus(), *hooks(arguments.python)]
     checks += [*tasks(arguments.python), _colours(), *check_host(directory), _configuration()]
-    if arguments.json:
-        common.emit({"checks": [vars(check) for check in checks]})
-    else:
-        for check in checks:
-            print(printable_lines(f"{check.verdict:<5} {check.name:<14} {check.text}"))
-            if check.do:
-                print(printable_lines(f"{'':<21}-> {check.do}"))
+    lines = []
+    for check in checks:
+        lines.append(f"{check.verdict:<5} {check.name:<14} {check.text}")
+        lines += [f"{'':<21}-> {check.do}"] if check.do else []
+    common.answer(arguments, {"checks": [vars(check) for check in checks]}, lines)
     return NO if any(check.verdict == BAD for check in checks) else 0
 
 

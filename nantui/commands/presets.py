@@ -35,11 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
         return _show_difference(arguments, schema)
     presets = load_presets(schema)
     chosen = find_presets(arguments.names, schema) if arguments.names else list(presets.values())
-    if arguments.json:
-        common.emit({"presets": [_document(preset) for preset in chosen]})
-        return 0
     rows = [("preset", "from", "what it does"), *((one.name, one.source, one.title) for one in chosen)]
-    common.show(_describe(chosen) if arguments.names else aligned(rows))
+    document = {"presets": [_document(preset) for preset in chosen]}
+    common.answer(arguments, document, _describe(chosen) if arguments.names else aligned(rows))
     return 0
 
 
@@ -52,14 +50,11 @@ def _show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
     rows = apply_all(find_presets(arguments.names, schema, facts.layout.run), in_effect, schema.fields)
     then = {**in_effect, **changed(rows)}
     findings = [one for one in lint(then, known_about(facts.record, in_effect)) if one.name in changed(rows)]
-    if arguments.json:
-        said = [asdict(one) for one in findings]
-        common.emit({"changes": [asdict(row) for row in rows], "set": changed(rows), "findings": said})
-    elif arguments.dict:
-        print(as_python(rows))
-    else:
-        lines = settings_table(rows) or ["nothing changes: every setting is so already"]
-        common.show([*lines, *(f"{one.severity}: {one.name}: {one.text}" for one in findings)])
+    lines = settings_table(rows) or ["nothing changes: every setting is so already"]
+    lines += [f"{one.severity}: {one.name}: {one.text}" for one in findings]
+    said = [asdict(one) for one in findings]
+    document = {"changes": [asdict(row) for row in rows], "set": changed(rows), "findings": said}
+    common.answer(arguments, document, as_python(rows).splitlines() if arguments.dict else lines)
     return 0
 
 

@@ -24,6 +24,7 @@ from nantui.run.layout import RunLayout, require_run
 from nantui.run.results import EpochRow, Results
 from nantui.run.status import HostStatus, RunStatus, as_prometheus
 from nantui.terminal_text import escaped_json, printable
+from nantui.ui.format import duration
 
 VERSION = 1
 """Of the documents that `events --json` prints; what a later one adds, a reader of this one may leave out."""
@@ -96,22 +97,16 @@ def _in_all(status: RunStatus) -> str:
 def _to_go(status: RunStatus) -> str:
     phase = status.phase or {}
     if status.eta_s is not None:
-        return f"{_duration(status.eta_s)} to go"
+        return f"{duration(status.eta_s)} to go"
     if phase.get("eta_s") is None:
         return ""
-    return f"{_duration(phase['eta_s'])} to go in this phase, unknown for {phase['unknown']}"
+    return f"{duration(phase['eta_s'])} to go in this phase, unknown for {phase['unknown']}"
 
 
 def _part(host: HostStatus) -> str:
     ranks = f", ranks {host.ranks[0]}-{host.ranks[-1]}" if len(host.ranks) > 1 else ""
     ranks = ranks or (f", rank {host.ranks[0]}" if host.ranks else "")
     return f"{host.state}{ranks}" + (f": {host.text}" if host.text else "")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
 def add_events(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,7 @@ from nantui.ui.glyphs import ASCII, SAMPLE, UNICODE
 from nantui.ui.styled_text import Line, wrap
 from nantui.ui.textual_internals import NarrowApp
 from nantui.ui.theme import CLASSES, NAMES, Palette, depth_of, load_theme
-from nantui.ui.widgets.keybar import SECONDS_SHOWN
+from nantui.ui.widgets.keybar import Speaking
 from nantui.ui.widgets.line_widget import Inked, Title
 from nantui.ui.widgets.list_view import Listing
 
@@ -70,7 +70,7 @@ def has_titles() -> bool:
     return os.environ.get("TERM", "") not in ("", "linux", "dumb")
 
 
-class CockpitApp(NarrowApp):
+class CockpitApp(Speaking, NarrowApp):
     """The cockpit on one run, or on all runs below a directory."""
 
     CSS_PATH: ClassVar[list[str | PurePath]] = [*sorted(styles_dir().glob("*.tcss"))]
@@ -153,7 +153,8 @@ class CockpitApp(NarrowApp):
         if not preferences.load() and self.glyphs.braille:
             preferences.save(signs_shown=True)
             self.set_timer(
-                SHAPING_S, lambda: self._say(f"{SAMPLE}   boxes, or not in line? A: plain ASCII", SAMPLE_S)
+                SHAPING_S,
+                lambda: self.say(f"{SAMPLE}   boxes, or not in line? A: plain ASCII", seconds=SAMPLE_S),
             )
 
     def on_resize(self, event: Resize) -> None:
@@ -187,14 +188,14 @@ class CockpitApp(NarrowApp):
         if isinstance(self.screen.focused, Listing):
             self.push_screen(FindDialog(self.screen.focused))
         else:
-            self._say("find: go to a list first, with Tab or a digit")
+            self.say("find: go to a list first, with Tab or a digit")
 
     def action_everywhere(self, name: str) -> None:
         getattr(self, f"do_{name}")()
 
     def has_no_use_for(self, event: Key) -> None:
         named = KEY_NAMES.get(event.key, event.character or event.key.replace("ctrl+", "^"))
-        self._say(f"{clean(named, 20)} does nothing here; ? shows the keys")
+        self.say(f"{clean(named, 20)} does nothing here; ? shows the keys")
 
     def do_suspend(self) -> None:
         self.action_suspend_process()
@@ -227,17 +228,17 @@ class CockpitApp(NarrowApp):
         """Take the newest of these back; False where none was made since `after`, s since the epoch."""
         newer = bool(self._own_changes) and self._own_changes[-1][0] > after
         if newer:
-            self._say(self._own_changes.pop()[1]())
+            self.say(self._own_changes.pop()[1]())
         return newer
 
     def do_undo_own(self) -> None:
         if not self.undo_own():
-            self._say("there is no change to undo")
+            self.say("there is no change to undo")
 
     def do_theme(self) -> None:
         """Take the next theme and remember it."""
         self.can_undo(partial(self._take_theme, self.theme))
-        self._say(self._take_theme(NAMES[(NAMES.index(self.theme) + 1) % len(NAMES)]))
+        self.say(self._take_theme(NAMES[(NAMES.index(self.theme) + 1) % len(NAMES)]))
 
     def _take_theme(self, name: str) -> str:
         self.theme = name
@@ -248,16 +249,10 @@ class CockpitApp(NarrowApp):
         self.glyphs = ASCII if self.glyphs is UNICODE else UNICODE
         preferences.save(ascii=not self.glyphs.braille)
         self._recolour()
-        self._say("plain ASCII" if not self.glyphs.braille else "signs beyond ASCII; A changes back")
+        self.say("plain ASCII" if not self.glyphs.braille else "signs beyond ASCII; A changes back")
 
     def _recolour(self, _theme: object = None) -> None:
         self.inks.clear()
         for screen in self.screen_stack:
             for widget in screen.query(Inked):
                 widget.recolour()
-
-    def _say(self, text: str, seconds: float = SECONDS_SHOWN) -> None:
-        for screen in self.screen_stack[-1:]:
-            say = getattr(screen, "say", None)
-            if say is not None:
-                say(text, seconds=seconds)

@@ -93,10 +93,10 @@ def test_the_status_says_the_phase_and_all_epochs_and_the_time_only_where_it_is_
         "number": 2, "of": 3, "title": "large", "epochs_before": 3, "epochs_in_all": 73,
         "eta_s": 100.0, "unknown": "",
     }  # fmt: skip
-    assert "phase 2 of 3  epoch 2/50 (5/73 of all phases)  step 1/9  15m00s to go" in describe(known)[0]
+    assert "phase 2 of 3  epoch 2/50 (5/73 of all phases)  step 1/9  15 min 00 s to go" in describe(known)[0]
     unknown = with_plan(three({"epochs": 20, "imgsz": 256}), status)
     assert unknown.eta_s is None
-    assert describe(unknown)[0].endswith("1m40s to go in this phase, unknown for phase 3 (20 epochs)")
+    assert describe(unknown)[0].endswith("1 min 40 s to go in this phase, unknown for phase 3 (20 epochs)")
 
 
 def test_a_plan_is_read_again_only_when_its_files_have_changed(three, tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 from textual.widgets import Input
 
-from nantui.ui.dialogs.jump import LETTERS, JumpDialog, Letter
+from nantui.ui.dialogs.jump import LETTERS, JumpDialog
 from nantui.ui.widgets.chart_wall import Chart, ChartWall
 from nantui.ui.widgets.dialog_controls import Choice
 from tests.ui.fakes import FakeBackend, make_plan
@@ -85,7 +85,7 @@ async def test_letters_that_are_gone_are_not_put_anywhere(cockpit):
         await driver.press("J")
         screen = driver.app.screen
         await letters(driver)
-        await screen.query(Letter).remove()  # as when the app ends between two looks
+        await screen.query(".jump").remove()  # as when the app ends between two looks
         screen._put()
         await driver.press("escape")
         assert not isinstance(driver.app.screen, JumpDialog)

@@ -8,6 +8,7 @@ from textual.screen import ModalScreen
 
 from nantui.ui.actions import APP_ACTIONS, bindings
 from nantui.ui.context import InCockpit
+from nantui.ui.widgets.dialog_controls import Choice
 from nantui.ui.widgets.keybar import MOVING, Speaking
 
 
@@ -26,6 +27,10 @@ class Dialog(InCockpit, Speaking, ModalScreen[object]):
         """Close. Keys that came in one burst must not close the screen below, too."""
         on_top = self.app.screen_stack[1:][-1:] == [self]
         return super().dismiss(result) if on_top else AwaitComplete.nothing()
+
+    def on_choice_pressed(self, message: Choice.Pressed) -> None:
+        """The buttons are called as the actions of their keys."""
+        getattr(self, f"action_{message.name}")()
 
     def action_cancel(self) -> None:
         """Close the dialog; nothing is done."""

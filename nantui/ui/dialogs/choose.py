@@ -87,11 +87,10 @@ class PresetsDialog(Dialog):
             self.chosen = others if name in self.chosen else [*self.chosen, name]
             self._show()
 
-    def on_listing_chosen(self) -> None:
+    def action_use(self) -> None:
         self.dismiss(tuple(self.chosen))
 
-    def on_choice_pressed(self, message: Choice.Pressed) -> None:
-        self.dismiss(tuple(self.chosen) if message.name == "use" else None)
+    on_listing_chosen = action_use
 
 
 class FindDialog(Dialog):

@@ -46,9 +46,6 @@ class ConfirmDialog(Dialog):
         longest = max(map(cells, self._lines(WIDEST - BORDER)))
         self.query_one(Container).styles.max_width = max(NARROWEST, longest + BORDER)
 
-    def on_choice_pressed(self, message: Choice.Pressed) -> None:
-        self.dismiss(True if message.name == "confirm" else None)
-
     def action_confirm(self) -> None:
         """Confirm with one key, for those who have read it."""
         self.dismiss(True)

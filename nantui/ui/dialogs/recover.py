@@ -50,7 +50,7 @@ HEADINGS = {
 class RecoverDialog(Dialog):
     """Shows a plan, asks once, then shows progress and what is in effect."""
 
-    AUTO_FOCUS = None  # its buttons come with the plan
+    AUTO_FOCUS = ""  # its buttons come with the plan
     BINDINGS = [
         Binding("y", "confirm", "confirm", show=False),
         Binding("m", "in_memory", "back in memory to a step point, without a restart", show=False),
@@ -192,10 +192,6 @@ class RecoverDialog(Dialog):
             elif chosen is not None:
                 self.note = f"{chosen.name}: {chosen.why_not}"
                 self._redraw()
-
-    def on_choice_pressed(self, message: Choice.Pressed) -> None:
-        """The buttons are called as the actions of their keys."""
-        getattr(self, f"action_{message.name}")()
 
     def action_stay_automatic(self) -> None:
         """Recover, and let the ladder do so by itself from now on."""

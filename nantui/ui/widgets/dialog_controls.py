@@ -79,6 +79,4 @@ class Choice(LinesWidget, can_focus=True):
 class Field(Input):
     """An input without the blinking."""
 
-    def __init__(self, *, placeholder: str = "", id: str | None = None) -> None:
-        super().__init__(placeholder=placeholder, id=id)
-        self.cursor_blink = False
+    cursor_blink: reactive[bool] = reactive(False, init=False)
