@@ -62,9 +62,9 @@ def legend(glyphs: Glyphs) -> tuple[tuple[str, str], ...]:
 SAMPLE = "⠑⠢⣀⣀⠤⠒⠉ ⣶⣶⡆⣀ ✓ ✗ ⚠ ▸ ➜ ↩ ↷ ✦ ╌╎"
 
 
-def meter(share: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
-    """Return the filled and the empty part of a meter `width` cells wide for a share from 0 to 1."""
+def meter(share: float, width: int, glyphs: Glyphs, ink: str = "accent") -> list[tuple[str, str]]:
+    """Return a meter `width` cells wide for a share from 0 to 1: its filled and its empty part, as spans."""
     full, half, empty = glyphs.meter
     halves = round(min(1.0, max(0.0, share)) * width * 2)
     filled = full * (halves // 2) + half * (halves % 2)
-    return filled, empty * (width - len(filled))
+    return [(filled, ink), (empty * (width - len(filled)), "faint")]

@@ -66,13 +66,6 @@ def column(text: str, cells: int, right: bool = False) -> str:
     return " " * (cells - needed) + text if right else text + " " * (cells - needed)
 
 
-def hanging(head: Span, lines: Iterable[Line]) -> list[Line]:
-    """Return `lines` beside `head`, which stands before the first; before the others is room for it."""
-    text, ink = head
-    room = " " * cell_len(text)
-    return [[(text, ink) if index == 0 else (room, "text"), *line] for index, line in enumerate(lines)]
-
-
 def wrap(text: str, cells: int, ink: str = "text", indent: str = "") -> list[Line]:
     """Return `text` broken at spaces into lines of at most `cells` cells, later ones indented.
 
@@ -88,6 +81,13 @@ def wrap(text: str, cells: int, ink: str = "text", indent: str = "") -> list[Lin
             trial = f"{indent}{word}"
         current = trial
     return [*lines, [(current, ink)]] if current else lines or [[]]
+
+
+def hanging(head: Line, text: str, cells: int, ink: str = "text", indent: str = "") -> list[Line]:
+    """Return `text` beside `head`, in lines of at most `cells` cells; below `head` is room for it."""
+    room = width(head)
+    first, *others = wrap(text, max(10, cells - room), ink, indent)
+    return [[*head, *first], *([(" " * room, "text"), *line] for line in others)]
 
 
 def _words(text: str, longest: int) -> Iterator[str]:

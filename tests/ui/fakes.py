@@ -23,7 +23,7 @@ from nantui.run.status import RunStatus
 from nantui.settings.presets import load_presets
 from nantui.settings.schema import Schema
 from nantui.settings.values import Change
-from nantui.ui.model.backend import Backend, Presets
+from nantui.ui.model.backend import Presets
 
 MACHINE = Sample(
     0.0,
@@ -98,8 +98,6 @@ class FakeBackend:
 
     def want_worker(self, run: Path, wanted: bool) -> None:
         self.wanted.append(wanted)
-
-    queue, change_queue = Backend.queue, Backend.change_queue
 
     def verdicts(self, weights: Path) -> Iterable[Verdict]:
         for path in sorted(weights.glob("*.pt"), key=lambda path: -path.stat().st_mtime):

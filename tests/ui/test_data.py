@@ -68,7 +68,7 @@ def test_signs_are_one_cell_wide_everywhere():
 
 @given(st.floats(-1, 2), st.integers(0, 50))
 def test_meters_have_their_width(share, cells):
-    assert sum(map(len, meter(share, cells, UNICODE))) == cells
+    assert sum(len(text) for text, _ in meter(share, cells, UNICODE)) == cells
 
 
 @given(st.text(max_size=60), st.text(max_size=60), st.integers(1, 80))

@@ -42,7 +42,7 @@ def about_checkpoint(row: Row, width: int) -> list[Line]:
     verdict = row.verdict
     lines: list[Line] = []
     for name, value, ink in _facts(row):
-        lines += hanging((f"{name:<12}", "muted"), wrap(value, max(10, width - 12), ink))
+        lines += hanging([(f"{name:<12}", "muted")], value, width, ink)
     if verdict is None:
         return [*lines, [], [("not scanned yet", "muted")]]
     found = count(len(verdict.findings), "finding") if verdict.findings else "nothing wrong was found"
@@ -50,7 +50,7 @@ def about_checkpoint(row: Row, width: int) -> list[Line]:
     for finding in verdict.findings:
         kind = (f"{clean(finding.kind, 20):<16}", row.ink)
         lines.append([kind, (clean(finding.where, width - 18), "text")])
-        lines += hanging(("  ", "text"), wrap(clean(finding.detail, 600), width - 4, "muted"))
+        lines += hanging([("  ", "text")], clean(finding.detail, 600), width, "muted")
     return lines
 
 

@@ -121,11 +121,11 @@ class HelpDialog(DetailDialog):
                 lines += [*([[]] if lines else []), [(group, "accent")]]
             now = entry.reason is None
             text = entry.text if now else f"{entry.text} (not now: {entry.reason})"
-            words = wrap(text, max(10, width - 18), "text" if now else "muted")
-            lines += hanging((column(f"  {entry.keys}", 18), "key" if now else "faint"), words)
+            head: Line = [(column(f"  {entry.keys}", 18), "key" if now else "faint")]
+            lines += hanging(head, text, width, "text" if now else "muted")
         lines += [[], [("Signs", "accent")]]
         for glyph, meaning in legend(self.cockpit.glyphs):
-            lines += hanging((column(f"  {glyph}", 18), "strong"), wrap(meaning, max(10, width - 18)))
+            lines += hanging([(column(f"  {glyph}", 18), "strong")], meaning, width)
         lines += [[], [(SAMPLE, "text")]]
         return lines + wrap("If these are boxes or do not line up, press A for plain ASCII.", width, "muted")
 

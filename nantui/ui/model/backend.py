@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from nantui.run.status import RunStatus
     from nantui.settings.presets import Preset
     from nantui.settings.schema import Schema
-    from nantui.supervisor.queue.devices import QueueNow
 
 Progress = Callable[[int, int], bool]
 Presets = Sequence[str] | None
@@ -131,18 +130,6 @@ class Backend:
         from nantui.run.quarantine import quarantined
 
         return set(quarantined(RunLayout(run)))
-
-    def queue(self) -> QueueNow:
-        """Return this user's queue; slow, for a thread. Raises UserError for a file that is none."""
-        from nantui.supervisor.queue.devices import look_at_queue
-
-        return look_at_queue()
-
-    def change_queue(self, how: str, *given: Any) -> Any:
-        """Do what the function `how` of nantui.supervisor.queue.entries does: move_by, take_out or pause."""
-        from nantui.supervisor.queue import entries
-
-        return getattr(entries, how)(*given)
 
     def presets(self, run: Path) -> dict[str, Preset]:
         """Return the presets that exist for the run, by name; for a thread."""

@@ -273,5 +273,5 @@ def about(entry: Entry | None, draft: Draft, findings: Iterable[LintFinding], wi
     lines: list[Line] = [[(name, "title"), (f"   {entry.type}" if entry.types else "", "muted")], []]
     lines += [*wrap(clean(entry.help, 600) or "no description", width), []]
     for fact, text in facts.items():
-        lines += hanging((column(fact, 11), "muted"), wrap(clean(text, 300), width - 11))
+        lines += hanging([(column(fact, 11), "muted")], clean(text, 300), width)
     return lines + [line for text, ink in remarks for line in ([], *wrap(clean(text, 500), width, ink))]

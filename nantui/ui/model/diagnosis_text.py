@@ -102,15 +102,14 @@ def _section(title: str, lines: list[Line], note: str = "") -> list[Line]:
 
 def _below(text: str, room: int, width: int, ink: str = "muted", indent: str = "") -> list[Line]:
     """Return a text `room` cells from the left."""
-    return hanging((" " * room, "text"), wrap(clean(text, 500), max(10, width - room), ink, indent))
+    return hanging([(" " * room, "text")], clean(text, 500), width, ink, indent)
 
 
 def _causes(diagnosis: JsonObject, glyphs: Glyphs, width: int) -> list[Line]:
     """Return the causes, a line each: what helps must not be pushed off the screen by the evidence."""
     lines: list[Line] = []
     for cause in _likely(diagnosis):
-        filled, empty = meter(cause["probability"], 12, glyphs)
-        share: Line = [(f"{cause['probability']:4.0%} ", "strong"), (filled, "accent"), (empty, "faint")]
+        share: Line = [(f"{cause['probability']:4.0%} ", "strong"), *meter(cause["probability"], 12, glyphs)]
         before = (f"   {cause['prior']:.0%} before any evidence", "faint")
         lines.append(fit([*share, (f"  {cause['title']}", "strong"), before], width))
     return _section("causes", lines, "the likeliest first")
@@ -196,8 +195,8 @@ def _evidence(evidence: Mapping[str, object], width: int) -> list[Line]:
     """Return the evidence as name and value, nested values on one line."""
     lines: list[Line] = []
     for name, value in list(evidence.items())[:MOST_EVIDENCE]:
-        words = wrap(clean(_shown(value), 500), max(10, width - 24), "muted")
-        lines += hanging((column(f"  {clean(_measure(name), 40)}", 24), "faint"), words)
+        head: Line = [(column(f"  {clean(_measure(name), 40)}", 24), "faint")]
+        lines += hanging(head, clean(_shown(value), 500), width, "muted")
     return lines
 
 

@@ -90,18 +90,14 @@ def _facts(facts: Mapping[str, str], width: int) -> list[Line]:
     return [
         line
         for name, text in facts.items()
-        for line in hanging((column(name, 12), "muted"), wrap(clean(text, 500), max(10, width - 12)))
+        for line in hanging([(column(name, 12), "muted")], clean(text, 500), width)
     ]
 
 
 def _warnings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
     found = (f"{one.name}: {one.text}" for one in plan.findings if one.severity == "warning")
     warnings = (clean(text, 500) for text in (*plan.warnings, *found))
-    return [line for text in warnings for line in _bullet(glyphs.warn, text, width, "warn")]
-
-
-def _bullet(mark: str, text: str, width: int, ink: str) -> list[Line]:
-    return hanging((f"{mark} ", ink), wrap(text, max(10, width - 2), ink))
+    return [line for text in warnings for line in hanging([(f"{glyphs.warn} ", "warn")], text, width, "warn")]
 
 
 def _settings(plan: Plan, glyphs: Glyphs, width: int) -> list[Line]:
@@ -137,14 +133,10 @@ def setting_rows(rows: Iterable[Change], glyphs: Glyphs, width: int) -> list[Lin
         name, now, then, why = (clean(cell, 300) for cell in cells(row))
         change: Line = [(column(name, 15), "strong"), (column(now, 10, right=True), "muted")]
         change += [(f" {glyphs.then} ", "accent"), (column(then, 10), "accent")]
-        room = width - 40
-        reason = wrap(why, room if room > 20 else width - 4, "muted")
-        if room > 20:
-            first: Line = reason[0] if reason else []
-            lines.append(fit([*change, ("  ", "text"), *first], width))
-            lines += [[(" " * 40, "text"), *line] for line in reason[1:]]
+        if width > 60:
+            lines += hanging([*change, ("  ", "text")], why, width, "muted")
         else:
-            lines += [fit(change, width), *hanging(("    ", "text"), reason)]
+            lines += [fit(change, width), *hanging([("    ", "text")], why, width, "muted")]
     return lines
 
 
@@ -201,7 +193,7 @@ def _questions(plan: Plan, width: int) -> list[Line]:
     )
     lines: list[Line] = [[("what people ask", "title")]]
     for question, answer in answers.items():
-        lines += [[(question, "strong")], *hanging(("  ", "text"), wrap(answer, width - 2, "muted"))]
+        lines += [[(question, "strong")], *hanging([("  ", "text")], answer, width, "muted")]
     return lines
 
 
@@ -218,7 +210,7 @@ def describe_progress(progress: CommandProgress, kind: str, glyphs: Glyphs, widt
         waiting = "waiting for the supervisor.." if not progress.stages else ""
         return [*lines, [(waiting, "muted")]]
     mark, ink = (glyphs.good, "good") if done.ok else (glyphs.bad, "bad")
-    lines += [[], *_bullet(mark, clean(done.text or "done", 600), width, ink)]
+    lines += [[], *hanging([(f"{mark} ", ink)], clean(done.text or "done", 600), width, ink)]
     if not done.ok:
         moved = "what was moved is journaled. R tries again, u takes a finished rollback back."
         advice = f"Nothing is lost: {moved if kind != 'rewind' else 'it trains on. R can recover it.'}"

@@ -21,7 +21,6 @@ from nantui.run.points import StepPoint, step_points
 from nantui.run.spec import read_spec
 from nantui.run.status import RunStatus
 from nantui.run.telemetry import StepFollower
-from nantui.ui.model.backend import Backend
 from nantui.ui.model.command_progress import reported_values
 from nantui.ui.model.epochs import read_epochs
 from nantui.ui.model.run_charts import epoch_charts, step_charts, step_extras, thinned
@@ -165,11 +164,6 @@ class RunReader:
         if self._log is None or self._log.path != path:
             self._log = Newest(path, last_written, LOG_TAIL_BYTES, LOG_TAIL_LINES)
         return self._log.read()
-
-
-def one_look(run: Path, backend: Backend) -> RunSnapshot:
-    """Return a run as it is now, without its steps; for a thread."""
-    return RunReader(run, backend.status, backend.now).read()
 
 
 def list_checkpoints(weights: Path) -> list[Checkpoint]:

@@ -130,11 +130,6 @@ class RunSnapshot:
     epoch_charts: tuple[Picture, ...] = ()
     step_charts: tuple[Picture, ...] = ()
 
-    @property
-    def name(self) -> str:
-        """The last two parts of the path, as people name a run."""
-        return "/".join(self.path.parts[-2:])
-
 
 UNREAD = RunSnapshot(Path(), 0.0, RunStatus(Path(), ""))
 """What is known of a run before it was looked at."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
@@ -15,21 +15,22 @@ from textual.containers import Container
 from textual.timer import Timer
 from textual.widgets import Input
 
-from nantui.checkpoint.verdict import Verdict
 from nantui.run.results import Metric
 from nantui.run.status import ACTIVE, RunStatus
+from nantui.supervisor.queue import entries
+from nantui.supervisor.queue.devices import QueueNow, look_at_queue
 from nantui.ui.actions import EVERY, bindings
 from nantui.ui.dialogs.confirm import ConfirmDialog
 from nantui.ui.format import clean, duration, number, short_path
 from nantui.ui.glyphs import meter
 from nantui.ui.model import checkpoint_rows
 from nantui.ui.model.backend import Backend
-from nantui.ui.model.run_reader import one_look
-from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
+from nantui.ui.model.run_reader import RunReader
+from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import incident_text
 from nantui.ui.screens.base import BaseScreen, Watcher
 from nantui.ui.styled_text import Line, Span, column, fit
-from nantui.ui.watchers import Pace, Scanner
+from nantui.ui.watchers import Pace, Scanned, Scanner
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.header import STATE_INKS
@@ -38,9 +39,6 @@ from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Document, Listing
 from nantui.ui.widgets.timeline import in_lines
 from nantui.words import count
-
-if TYPE_CHECKING:
-    from nantui.supervisor.queue.devices import QueueNow
 
 ON_ROW = ("start", "stop", "kill", "rollback", "recover", "undo", "config", "diagnosis", "labels")
 BAR, INCIDENT = 12, 20
@@ -79,8 +77,7 @@ class FleetScreen(BaseScreen):
         self.seen: RunSnapshot | None = None
         self._looked_at: RunStatus | None = None
         self._settling: Timer | None = None
-        self._verdicts: dict[Checkpoint, Verdict] = {}
-        self._restore: Path | None = None
+        self.scanned: Scanned = {}, frozenset(), None
         self.paused = False
 
     def body(self) -> ComposeResult:
@@ -105,7 +102,7 @@ class FleetScreen(BaseScreen):
             if not self._whole and pace.allows():
                 yield list(statuses), False
         yield statuses, True
-        yield statuses, True, backend.queue()
+        yield statuses, True, look_at_queue()
 
     def heading(self, width: int) -> list[Line]:
         runs = count(len(self.fleet.statuses), "run")
@@ -157,8 +154,9 @@ class FleetScreen(BaseScreen):
             if self._looked_at is None or status.path != self._looked_at.path:
                 self._scan(status.path)
             self._looked_at = status
-            read = partial(one_look, status.path, self.cockpit.backend)
-            self.find_out(read, self._show_closer)
+            backend = self.cockpit.backend
+            reader = RunReader(status.path, backend.status, backend.now)  # whose first look leaves steps out
+            self.find_out(reader.read, self._show_closer)
 
     def _scan(self, run: Path) -> None:
         """Scan this run's checkpoints; of the run before only the file under way is read to its end."""
@@ -168,15 +166,14 @@ class FleetScreen(BaseScreen):
         scanner = Scanner(run / "weights", self.cockpit.backend)
         self.watch_with(Watcher(self, "the checkpoints", 1.5, scanner.look, self._take_verdicts))
 
-    def _take_verdicts(self, verdicts: dict[Checkpoint, Verdict], _: object, restore: Path | None) -> None:
-        self._verdicts |= verdicts
-        self._restore = restore
+    def _take_verdicts(self, *scanned: Any) -> None:
+        self.scanned = scanned
         self._show_checkpoints()
 
     def _show_checkpoints(self) -> None:
         if self.seen is not None:
             listing = self.query_one(Checkpoints)
-            rows = checkpoint_rows.rows(self.seen.checkpoints, self._verdicts, restore=self._restore)
+            rows = checkpoint_rows.rows(self.seen.checkpoints, *self.scanned)
             listing.show_rows(rows, self.cockpit.backend.now())
             self._fit()
 
@@ -220,28 +217,29 @@ class FleetScreen(BaseScreen):
         waits = status is not None and status.place
         return status if self.may("" if waits else "the run under the cursor waits in no queue") else None
 
-    def _change_queue(self, told: str, how: str, *given: object) -> None:
+    def _change_queue(self, told: str, change: Callable[[], object]) -> None:
         def done(answer: object, problem: str) -> None:
             self.say(problem or told or str(answer), "bad" if problem else "info")
             self.watchers[0].hurry()
 
-        self.find_out(partial(self.cockpit.backend.change_queue, how, *given), done)
+        self.find_out(change, done)
 
     def action_move_queued(self, by: int) -> None:
         if status := self._waiting():
-            self._change_queue("", "move_by", str(status.path), by)
+            self._change_queue("", partial(entries.move_by, str(status.path), by))
 
     def action_pause_queue(self) -> None:
         if self.may():
             told = "the queue goes on" if self.paused else "the queue is paused: what trains goes on"
-            self._change_queue(told, "pause", not self.paused)
+            self._change_queue(told, partial(entries.pause, not self.paused))
 
     def action_take_out(self) -> None:
         if status := self._waiting():
             text = ["The directory that was made for it goes, too. What trains is not touched."]
             dialog = ConfirmDialog(f"Take {status.path.name} out of the queue?", text, "take out")
             told = f"{status.path.name} is out of the queue"
-            self.ask(dialog, partial(self._change_queue, told, "take_out", [str(status.path)]))
+            change = partial(entries.take_out, [str(status.path)])
+            self.ask(dialog, partial(self._change_queue, told, change))
 
     def action_mark(self) -> None:
         marked = self.fleet.mark()
@@ -327,7 +325,7 @@ class FleetList(Listing):
             if self.wanted in str(status.path).lower() or status.state.startswith(self.wanted)
         ]
         shown.sort(key=self._order, reverse=self._turned)
-        names = max((cell_len(_name(status.path)) for status in shown), default=0)
+        names = max((cell_len(short_path(status.path)) for status in shown), default=0)
         self._name_cells = max(16, min(44, names + 2))
         if self.statuses and not shown:
             self.empty = f"no run matches {self.wanted!r}"
@@ -376,7 +374,7 @@ class FleetList(Listing):
     def _row(self, status: RunStatus, width: int) -> Line:
         begins: Line = [
             (f"{self.glyphs.mark if status.path in self.marked else ' '} ", "accent"),
-            (column(_name(status.path), self._name_cells), "strong"),
+            (column(short_path(status.path), self._name_cells), "strong"),
             (f" {status.state:<11}", STATE_INKS.get(status.state, "muted")),
         ]
         if status.place:
@@ -386,7 +384,6 @@ class FleetList(Listing):
         epoch = f"{status.epoch or 0}/{status.epochs or '?'}"
         share = (status.epoch or 0) / status.epochs if status.epochs else 0.0
         bar, with_loss = self._room(width)
-        filled, empty = meter(share, bar, self.glyphs)
         loss = sum(status.losses.values()) if status.losses else None
         left = duration(status.eta_s) if status.state in ACTIVE and status.eta_s is not None else ""
         incident = incident_text(status.incident.incident) if status.incident else ""
@@ -397,8 +394,7 @@ class FleetList(Listing):
                 *begins,
                 (f" {epoch:>9}", "text"),
                 (f"{metric_text(status.metric, metric_cells(width))}  ", "text"),
-                (filled, "accent"),
-                (empty, "faint"),
+                *meter(share, bar, self.glyphs),
                 (f" {number(loss):>8}" if with_loss else "", "bad" if loss != loss else "text"),
                 (f"  {left:>11}", "muted"),
                 (f"  {incident}", "bad" if ruined(status) else "warn"),
@@ -423,7 +419,3 @@ def metric_text(metric: Metric | None, cells: int) -> str:
         return " " * cells
     best = f", best {metric.best:.3f} at {metric.best_epoch}" if cells > METRIC else ""
     return column(f"{metric.last:>{METRIC}.3f}{best}", cells)
-
-
-def _name(path: Path) -> str:
-    return clean("/".join(path.parts[-2:]), 200)

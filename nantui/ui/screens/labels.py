@@ -79,9 +79,8 @@ class LabelsScreen(RunPage):
         done, total = self.counted
         if not total:
             return [[("labels ", "title"), ("checking: looking for the data set's files..", "info")]]
-        filled, empty = meter(done / total, 30, self.cockpit.glyphs)
-        bar: Line = [("labels ", "title"), (filled, "accent"), (empty, "faint")]
-        return [[*bar, (f"  {done:,} / {total:,} files", "muted")]]
+        bar = meter(done / total, 30, self.cockpit.glyphs)
+        return [[("labels ", "title"), *bar, (f"  {done:,} / {total:,} files", "muted")]]
 
     def on_listing_moved(self, message: Listing.Moved) -> None:
         if message.listing is self.kinds:

@@ -28,7 +28,7 @@ from nantui.run.results import current
 from nantui.run.status import RunStatus
 from nantui.ui.actions import EVERY, RUN_ACTIONS, bindings
 from nantui.ui.charts.series import Picture
-from nantui.ui.format import clean
+from nantui.ui.format import clean, short_path
 from nantui.ui.model import checkpoint_rows, plan_text
 from nantui.ui.model.command_progress import CommandOutcome, Unanswered, settle
 from nantui.ui.model.reasons import open_alarm, why_not
@@ -282,9 +282,9 @@ class RunScreen(ChartsScreen, HeldScreen):
         self.query_one(Alarm).show(incident, keys)
         if incident is None:
             self._rung_for = ()
-            self.app.title = f"nantui {snapshot.name} {snapshot.status.state}"
+            self.app.title = f"nantui {short_path(snapshot.path)} {snapshot.status.state}"
             return
-        self.app.title = f"ALARM {incident_text(incident.incident)}: nantui {snapshot.name}"
+        self.app.title = f"ALARM {incident_text(incident.incident)}: nantui {short_path(snapshot.path)}"
         rung = (incident.incident, incident.epoch, incident.attempt)
         if rung != self._rung_for:
             self._rung_for = rung

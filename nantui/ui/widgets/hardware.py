@@ -203,9 +203,8 @@ class HardwarePanel(LinesWidget, can_focus=True):
 
     def _meter(self, name: str, share: float, figure: str, cells: int, ink: str, wide: int = NAME) -> Line:
         """A name of `wide` cells, a bar, and a figure."""
-        filled, empty = meter(share, max(2, cells - wide - 1 - len(figure)), self.glyphs)
-        line: Line = [(f"{name:<{wide}}", "muted"), (filled, ink), (empty, "faint"), (f" {figure}", "text")]
-        return fit(line, cells)
+        bar = meter(share, max(2, cells - wide - 1 - len(figure)), self.glyphs, ink)
+        return fit([(f"{name:<{wide}}", "muted"), *bar, (f" {figure}", "text")], cells)
 
     def _host(self, host: Host, cells: int) -> list[Line]:
         memory = self._bar("RAM", host.memory_used_gb, host.memory_total_gb, cells)

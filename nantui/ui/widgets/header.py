@@ -10,7 +10,7 @@ from nantui.run import status as run_status
 from nantui.run.endings import ENDINGS
 from nantui.run.events import Incident
 from nantui.run.results import Metric
-from nantui.ui.format import WORDS, clean, duration
+from nantui.ui.format import WORDS, clean, duration, short_path
 from nantui.ui.glyphs import meter
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import action_text, incident_text, where
@@ -67,7 +67,7 @@ class Header(LinesWidget):
             *_guard(snapshot),
         ]
         right = [span for text, ink in said if text for span in ((text, ink), ("  ", "text"))] + state
-        name, room = clean(snapshot.name, 200), max(8, cells - width(right) - 10)
+        name, room = short_path(snapshot.path), max(8, cells - width(right) - 10)
         told = _metric(status.metric, room - min(cell_len(name), NAME))
         name_cells = max(8, room - width(told))
         left = [("nantui ", "accent"), *fit([(name, "strong")], name_cells), *told]
@@ -81,8 +81,7 @@ class Header(LinesWidget):
         room = min(cells - width(left) - width(right) - 4, 80) if right else cells - width(left) - 2
         if room < 6:
             return spread(left, right, cells)
-        filled, empty = meter(_share(snapshot), room, self.glyphs)
-        return spread([*left, ("  ", "text"), (filled, "accent"), (empty, "faint")], right, cells)
+        return spread([*left, ("  ", "text"), *meter(_share(snapshot), room, self.glyphs)], right, cells)
 
     def _progress(self, snapshot: RunSnapshot) -> Line:
         status = snapshot.status

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nantui.ui.format import clean, without_pictures
 from nantui.ui.model.timeline import Sentence
-from nantui.ui.styled_text import Line, fit, hanging, spread, wrap
+from nantui.ui.styled_text import Line, fit, hanging, spread
 from nantui.ui.widgets.line_widget import LinesWidget
 from nantui.ui.widgets.list_view import Listing
 
@@ -83,5 +83,5 @@ def in_lines(sentence: Sentence, width: int, low: bool = False) -> list[Line]:
     """Return a sentence after its time of day, later lines under the first; with `low` all of it in one."""
     clock = sentence.clock[:5] if low or width < 44 else sentence.clock
     text = in_short(sentence.text)
-    told = [[(text, sentence.ink)]] if low else wrap(text, max(8, width - len(clock) - 1), sentence.ink)
-    return hanging((f"{clock} ", "muted"), told)
+    head: Line = [(f"{clock} ", "muted")]
+    return [[*head, (text, sentence.ink)]] if low else hanging(head, text, width, sentence.ink)
