@@ -99,7 +99,6 @@ class CockpitApp(Speaking, NarrowApp):
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.top, self.runs, self.backend, self.read_only = top, runs, backend, read_only
         self.glyphs = ASCII if preferences.wants_ascii(ascii_only) else UNICODE
-        self.held = False
         self._own_changes: list[tuple[float, Callable[[], str]]] = []
         self.inks = Palette(self.get_component_styles)
         depth = depth_of(self.console.color_system, self.no_color)
@@ -119,21 +118,6 @@ class CockpitApp(Speaking, NarrowApp):
         """Put the title on the window too: an alarm is seen from another tab."""
         if has_titles():
             self.send(f"\x1b]2;{clean(title, 120)}\x07")
-
-    def hold_back(self, seconds: float) -> None:
-        """Paint nothing while a screen takes shape, but not for longer than `seconds`.
-
-        Each of its layouts would paint every cell: half a second of a slow link, and of drawing.
-        """
-        self.held = True
-        self.set_timer(seconds, self.let_go)
-
-    def let_go(self) -> None:
-        """Paint the whole screen, and from now on what changes."""
-        if self.held:
-            self.held = False
-            for screen in self.screen_stack[-1:]:
-                screen.refresh()
 
     def _open(self) -> None:
         """Show what was asked for; the first frame is on the terminal by now."""
@@ -176,7 +160,6 @@ class CockpitApp(Speaking, NarrowApp):
     def open_run(self, run: Path, errand: str = "") -> None:
         from nantui.ui.screens.run import RunScreen
 
-        self.hold_back(SHAPING_S)
         self.push_screen(RunScreen(run, errand))
 
     def action_visit(self, run: str, errand: str) -> None:

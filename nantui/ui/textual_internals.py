@@ -113,11 +113,15 @@ class NarrowApp(App[int]):
 
 
 class HeldScreen(Screen[None]):
-    """A screen that paints nothing while it is held, and only what has changed below a dialog."""
+    """A screen that paints nothing while it is `held`, and only what has changed below a dialog."""
 
-    def is_held(self) -> bool:
-        """Tell whether to wait with painting what has changed."""
-        return False
+    held = False
+
+    def let_go(self) -> None:
+        """Paint the whole screen, and from now on what changes."""
+        if self.held:
+            self.held = False
+            self.app.screen.refresh()
 
     def _compositor_refresh(self) -> None:
         """Paint what has changed; below a dialog only that, together with what has changed in the dialog.
@@ -127,7 +131,7 @@ class HeldScreen(Screen[None]):
         change on: at each tick of a clock, 47 kB.
         """
         top, own = self.app.screen, self._compositor._dirty_regions
-        if self.is_held():
+        if self.held:
             return
         if self is top or self.app.is_inline:
             super()._compositor_refresh()

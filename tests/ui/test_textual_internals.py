@@ -52,11 +52,6 @@ class Rows(ScrollView):
 
 
 class Held(HeldScreen):
-    held = False
-
-    def is_held(self):
-        return self.held
-
     def compose(self):
         yield Counter()
 

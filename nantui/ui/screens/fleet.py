@@ -174,7 +174,7 @@ class FleetScreen(BaseScreen):
         if self.seen is not None:
             listing = self.query_one(Checkpoints)
             rows = checkpoint_rows.rows(self.seen.checkpoints, *self.scanned)
-            listing.show_rows(rows, self.cockpit.backend.now())
+            listing.show_rows(rows)
             self._fit()
 
     def _show_closer(self, seen: RunSnapshot | None, _problem: str) -> None:

@@ -49,7 +49,7 @@ from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.timeline import Output, Timeline
 
 STALE_AFTER_S, TALL, STEP_LINES, SENTENCE_LINES = 4.0, 32, 4, 2
-SETTLING_S, CHARTS_EVERY_S, EXTRAS_EVERY_S = 0.2, 2.0, 15.0
+SHAPING_S, SETTLING_S, CHARTS_EVERY_S, EXTRAS_EVERY_S = 2.0, 0.2, 2.0, 15.0
 ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
 DEATH_KEYS = (("s", "resume"), ("R", "recover"), ("o", "output"), ("a", "acknowledge"))
 PANELS: dict[str, type[Widget]] = {
@@ -74,6 +74,7 @@ class RunScreen(ChartsScreen, HeldScreen):
     change goes through the supervisor; a key that cannot act says why.
     """
 
+    held = True  # while it takes shape: each of its layouts would paint every cell
     AUTO_FOCUS = "Checkpoints"
     snapshot: reactive[RunSnapshot] = reactive(UNREAD, repaint=False)
 
@@ -115,22 +116,19 @@ class RunScreen(ChartsScreen, HeldScreen):
         yield KeyBar()
 
     def on_mount(self) -> None:
-        self.query_one(Header).read_only = self.cockpit.read_only
+        self.set_timer(SHAPING_S, self.let_go)
         self.set_interval(1.0, self._tick)
         backend = self.cockpit.backend
         reader = RunReader(self.run_path, backend.status, backend.now)
         watcher = Watcher(self, self.run_path, 1.0, lambda: [(reader.read(),)], self._take_snapshot)
         self.call_after_refresh(self.watch_with, watcher)
 
-    def is_held(self) -> bool:
-        return self.cockpit.held
-
     def _settle(self) -> None:
         """Show the screen; only then look at what would have taken the processor from drawing it."""
         if self._settled:
             return
         self._settled = True
-        self.cockpit.let_go()
+        self.let_go()
         measure = partial(self.cockpit.backend.hardware, self.run_path)
 
         def look() -> Iterator[tuple[Sample]]:
@@ -256,7 +254,7 @@ class RunScreen(ChartsScreen, HeldScreen):
         if self.snapshot.taken and self._list_waits and self._list_pace.allows():
             self._list_waits = False
             rows = checkpoint_rows.rows(self.snapshot.checkpoints, *self.scanned)
-            self.query_one(Checkpoints).show_rows(rows, self.cockpit.backend.now())
+            self.query_one(Checkpoints).show_rows(rows)
             self._fit()
 
     def _fit(self) -> None:
@@ -301,7 +299,7 @@ class RunScreen(ChartsScreen, HeldScreen):
         header.stale = int(late) if late > STALE_AFTER_S else 0
         header.redraw()
         self._show_waiting_list()
-        self.query_one(Checkpoints).grow_older(self.cockpit.backend.now())
+        self.query_one(Checkpoints).redraw()  # they grow older
 
     def action_save_setting(self, text: str) -> None:
         if self.may(to="save"):

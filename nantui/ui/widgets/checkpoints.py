@@ -27,18 +27,11 @@ class Checkpoints(Listing):
         super().__init__(id="checkpoints", header=[], empty="reading the run..")
         self.keeps_first = True
         self._rows: list[Row] = []
-        self._now = 0.0
 
-    def show_rows(self, rows: list[Row], now: float) -> None:
-        """Show them, with ages as of `now`, s since the epoch."""
-        self._rows, self._now = rows, now
+    def show_rows(self, rows: list[Row]) -> None:
+        self._rows = rows
         self.empty = "none yet: the first comes after epoch 1"
         self.show([row.checkpoint.path for row in rows], self._row)
-
-    def grow_older(self, now: float) -> None:
-        """Count ages to `now`, s since the epoch."""
-        self._now = now
-        self.redraw()
 
     @property
     def row(self) -> Row | None:
@@ -71,7 +64,7 @@ class Checkpoints(Listing):
             "epoch": ("-" if row.epoch is None else str(row.epoch), "text"),
             "fitness": ("-" if row.fitness is None else number(row.fitness, 3), "text"),
             "size": (size(row.checkpoint.size), "muted"),
-            "age": (age(self._now - row.checkpoint.modified), "muted"),
+            "age": (age(self.cockpit.backend.now() - row.checkpoint.modified), "muted"),
         }
         for label, wide in columns(width):
             text, ink = cells[label]

@@ -36,7 +36,6 @@ class Header(LinesWidget):
         super().__init__(id="header")
         self.snapshot: RunSnapshot | None = None
         self.stale = 0
-        self.read_only = False
 
     def show(self, snapshot: RunSnapshot) -> None:
         self.snapshot = snapshot
@@ -61,7 +60,7 @@ class Header(LinesWidget):
         said: Line = [
             (phase, "muted"),
             (f"stale {self.stale} s" if self.stale else "", "warn"),
-            ("read-only" if self.read_only else "", "info"),
+            ("read-only" if self.cockpit.read_only else "", "info"),
             (waiting, "info"),
             ("autopilot" if snapshot.autopilot else "", "info"),
             *_guard(snapshot),
