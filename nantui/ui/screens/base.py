@@ -45,6 +45,11 @@ class BaseScreen(InCockpit, Speaking, Screen[None]):
                 yield Field(placeholder=self.FIELD)
             yield KeyBar((*self.KEYS, *offered(self), *self.LAST_KEYS))
 
+    def on_idle(self) -> None:
+        """Whatever has happened, the lines on top say how it is now."""
+        for title in self.query(Title):
+            title.redraw()
+
     def heading(self, width: int) -> list[Line]:
         """Return the lines on top."""
         return []

@@ -17,7 +17,6 @@ from nantui.ui.model import comparison
 from nantui.ui.model.run_charts import from_newest, over_time
 from nantui.ui.screens.charts import ChartsScreen, looking_keys
 from nantui.ui.styled_text import Line, wrap
-from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Document
 
 
@@ -75,7 +74,6 @@ class CompareScreen(ChartsScreen):
         if sides is not None:
             self.show_charts()
         self.query_one(Document).remake()
-        self.query_one(Title).redraw()
 
     def pictures(self, x: str, last: int = 0) -> list[Picture]:
         if x == "step":

@@ -31,7 +31,6 @@ from nantui.ui.model.reasons import why_not
 from nantui.ui.screens.base import RunPage
 from nantui.ui.styled_text import Line
 from nantui.ui.widgets.keybar import BACK, HELP
-from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Document, Listing
 from nantui.words import count
 
@@ -124,7 +123,6 @@ class ConfigScreen(RunPage):
             lambda row, width: config_editor.row(shown[row], draft, grave, glyphs, width),
         )
         self.query_one(Document).remake()
-        self.query_one(Title).redraw()
 
     def _nothing(self) -> str:
         if self.wanted and self.only_changed:

@@ -118,7 +118,6 @@ class FleetScreen(BaseScreen):
         if now is not None:
             self.paused, self.fleet.waits_for = now.queue.paused, now.waits_for
         self.fleet.show_statuses(statuses, whole)
-        self.query_one(Title).redraw()
         self._fit()
 
     def _fit(self) -> None:
@@ -198,7 +197,6 @@ class FleetScreen(BaseScreen):
     def action_sort(self, by: int) -> None:
         self.fleet.sort_on(by)
         self.say(self.fleet.order)
-        self.query_one(Title).redraw()
 
     def action_on_row(self, name: str) -> None:
         status = self.fleet.status

@@ -18,7 +18,6 @@ from nantui.ui.glyphs import meter
 from nantui.ui.screens.base import RunPage
 from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.widgets.keybar import BACK, HELP, QUIT
-from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Listing
 from nantui.words import count
 
@@ -61,7 +60,6 @@ class LabelsScreen(RunPage):
 
     def _show_count(self, done: int, total: int) -> None:
         self.counted = (done, total)
-        self.query_one(Title).redraw()
 
     def _take(self, report: LabelReport | None, problem: str) -> None:
         self.report, self.problem = report, problem
@@ -69,7 +67,6 @@ class LabelsScreen(RunPage):
         rows = list(self.report.counts.items()) if self.report is not None else []
         self.kinds.show([name for name, _ in rows], lambda row, width: kind_line(rows[row], width))
         self._show_lines()
-        self.query_one(Title).redraw()
 
     def heading(self, width: int) -> list[Line]:
         if self.problem:

@@ -20,7 +20,6 @@ from nantui.ui.format import clean, without_pictures
 from nantui.ui.screens.base import RunPage, Watcher
 from nantui.ui.styled_text import Line, fit, wrap
 from nantui.ui.widgets.keybar import QUIT
-from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.timeline import NAN
 from nantui.words import count
@@ -95,23 +94,17 @@ class LogScreen(RunPage):
 
     def action_wrap(self) -> None:
         self.lines.wrap()
-        self.query_one(Title).redraw()
 
     def action_sideways(self, by: int) -> None:
         self.lines.sideways(by)
-        self.query_one(Title).redraw()
 
     def on_listing_chosen(self, message: Listing.Chosen) -> None:
         text, title = self.lines.line(self.lines.number), f"line {self.lines.number + 1:,}"
         self.app.push_screen(DetailDialog(title, lambda width: wrap(text, width)))
 
-    def on_listing_moved(self, message: Listing.Moved) -> None:
-        self.query_one(Title).redraw()
-
     def _add(self, path: Path, lines: list[str], restarted: bool) -> None:
         if path == self.path:
             self.lines.add(lines, restarted)
-            self.query_one(Title).redraw()
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         self.close_field()
@@ -127,13 +120,11 @@ class LogScreen(RunPage):
             self.say(f"no line has {self.lines.wanted!r}", "warn")
         elif self.lines.cursor == before:
             self.say(f"no other line has {self.lines.wanted!r}", "warn")
-        self.query_one(Title).redraw()
 
     def action_follow(self) -> None:
         self.lines.follow = not self.lines.follow
         if self.lines.follow:
             self.lines.action_edge(1)
-        self.query_one(Title).redraw()
 
     def action_nan(self) -> None:
         if not self.lines.find_nan():

@@ -10,7 +10,6 @@ from textual.containers import Container
 
 from nantui.machine.gpus import Gpu, GpuProcess
 from nantui.ui.charts.canvas import spark
-from nantui.ui.charts.series import View
 from nantui.ui.context import RunView
 from nantui.ui.format import clean, gigabytes
 from nantui.ui.model.snapshot import StepCurves
@@ -18,7 +17,6 @@ from nantui.ui.screens.base import RunPage
 from nantui.ui.styled_text import Line, column, fit
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.hardware import HardwarePanel
-from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Listing
 
 NEWEST_STEPS, WAITING_SHARE = 100, 0.3
@@ -53,10 +51,8 @@ class MachineScreen(RunPage):
         if sample is not None:
             self._processes = [(gpu, one) for gpu in sample.gpus for one in gpu.processes]
             self._processes.sort(key=lambda pair: -(pair[1].gb or 0.0))
-            self.query_one(ChartWall).view = View()
             self.query_one(ChartWall).show(self.panel.history.pictures())
             self.query_one(Listing).show([(gpu.index, one.pid) for gpu, one in self._processes], self._row)
-        self.query_one(Title).redraw()
 
     def heading(self, width: int) -> list[Line]:
         sample = self.panel.sample
