@@ -8,6 +8,7 @@ from nantui.run.spec import Spec, write_spec
 from nantui.ui.dialogs.help import HelpDialog
 from nantui.ui.screens.run import RunScreen
 from nantui.ui.widgets.chart_wall import ChartWall
+from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.keybar import KeyBar
 from tests.ui.fakes import FakeBackend, make_plan
 from tests.ui.synthetic import command_done, journal, make_run
@@ -34,7 +35,7 @@ async def test_a_checkpoint_under_the_cursor_is_what_r_goes_back_to(cockpit, sto
     backend = FakeBackend(plan=make_plan())
     async with cockpit(stopped, backend=backend) as driver:
         await driver.press("j", "j")
-        chosen = driver.app.screen.chosen_checkpoint.name
+        chosen = driver.app.screen.query_one(Checkpoints).row.checkpoint.name
         await driver.press("r")
         await driver.until("Roll back   y")
         assert backend.asked[-1][0] == chosen

@@ -17,7 +17,6 @@ from nantui.ui.dialogs.base import Dialog
 from nantui.ui.dialogs.detail import DetailDialog
 from nantui.ui.format import short_path
 from nantui.ui.glyphs import SAMPLE, legend
-from nantui.ui.model.reasons import why_not
 from nantui.ui.styled_text import Line, column, fit, hanging, wrap
 from nantui.ui.widgets.dialog_controls import Field
 from nantui.ui.widgets.list_view import Listing
@@ -71,25 +70,23 @@ def _entry(binding: Binding, group: str) -> Entry:
     return Entry(group, keys, binding.tooltip or binding.description, action=binding.action)
 
 
-def _with_reasons(entries: Iterable[Entry], screen: Screen[object], read_only: bool) -> list[Entry]:
+def _with_reasons(entries: Iterable[Entry], screen: Screen[object]) -> list[Entry]:
     """Return the entries, on a run's screen each with why it cannot be done now."""
-    if not hasattr(screen, "action_act"):
-        return list(entries)
-    snapshot = getattr(screen, "snapshot", None)
-    return [replace(entry, reason=why_not(entry.name, snapshot, read_only)) for entry in entries]
+    why_not = getattr(screen, "why_not", lambda name: None)
+    return [replace(entry, reason=why_not(entry.name)) for entry in entries]
 
 
-def all_keys(screen: Screen[object], read_only: bool) -> list[Entry]:
+def all_keys(screen: Screen[object]) -> list[Entry]:
     """Return everything that can be pressed on `screen`, by group."""
     own = keys_of_class(type(screen), "On this screen")
     focused = keys_of_class(type(screen.focused), "In the list")
     entries = [*own, *focused, *keys_of_class(type(screen.app), "Everywhere")]
     entries = list({(entry.keys, entry.text): entry for entry in entries}.values())
     groups = list(dict.fromkeys(entry.group for entry in entries))
-    return _with_reasons(sorted(entries, key=lambda entry: groups.index(entry.group)), screen, read_only)
+    return _with_reasons(sorted(entries, key=lambda entry: groups.index(entry.group)), screen)
 
 
-def commands(screen: Screen[object], read_only: bool) -> list[Entry]:
+def commands(screen: Screen[object]) -> list[Entry]:
     """Return what can be done on `screen`, what helps now first, and last what cannot, with the reason."""
     own = keys_of_class(type(screen), "")
     everywhere = [
@@ -99,7 +96,7 @@ def commands(screen: Screen[object], read_only: bool) -> list[Entry]:
     ]
     if hasattr(screen, "action_act"):  # what only moves the focus is no command
         own = [entry for entry in own if entry.name]
-    found = _with_reasons([*own, *everywhere], screen, read_only)
+    found = _with_reasons([*own, *everywhere], screen)
     alarm = any(entry.name == "acknowledge" and entry.reason is None for entry in found)
     urgent = HELPS_IN_ALARM if alarm else ()
     return sorted(found, key=lambda entry: (entry.reason is not None, entry.name not in urgent))
@@ -115,7 +112,7 @@ class HelpDialog(DetailDialog):
     def _keys(self, width: int) -> list[Line]:
         lines: list[Line] = []
         group = ""
-        for entry in all_keys(self.over, self.cockpit.read_only):
+        for entry in all_keys(self.over):
             if entry.group != group:
                 group = entry.group
                 lines += [*([[]] if lines else []), [(group, "accent")]]
@@ -150,7 +147,7 @@ class PaletteDialog(Dialog):
             yield Listing(id="palette", empty="no command has these letters")
 
     def on_mount(self) -> None:
-        self._commands = commands(self.over, self.cockpit.read_only)
+        self._commands = commands(self.over)
         self._narrow("")
 
     def on_input_changed(self, message: Input.Changed) -> None:

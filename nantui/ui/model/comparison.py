@@ -88,8 +88,7 @@ def overview(sides: Sequence[Side], width: int) -> list[Line]:
 
 
 def table(sides: tuple[Side, Side], width: int) -> list[Line]:
-    """Return names, cost, best metrics and differing settings as lines."""
-    one, other = sides
+    """Return cost, best metrics and differing settings as lines."""
     cells = max(10, (width - 18) // 2)
 
     def row(name: str, told: Iterable[str], inks: tuple[str, str] = ("text", "text")) -> Line:
@@ -98,7 +97,6 @@ def table(sides: tuple[Side, Side], width: int) -> list[Line]:
     changed = differing(sides)
     lines: list[Line] = [
         row("", "AB", SPLITS),
-        row("run", names(one.name, other.name)),
         row("epochs", map(_span, sides)),
         row("per epoch", map(_per_epoch, sides)),
         row("steps skipped", map(_skipped, sides)),
@@ -125,13 +123,6 @@ def short(name: str) -> str:
     """Return the last part of a run's path, with its attempt."""
     place, mark, attempt = name.rpartition("#")
     return clean(f"{Path(place).name} attempt {attempt}" if mark else Path(name).name, 60)
-
-
-def names(one: str, other: str) -> tuple[str, str]:
-    """Return how to call the two beside each other: by their attempts alone where the run is the same."""
-    if one.rpartition("#")[0] == other.rpartition("#")[0] != "":
-        return f"attempt {one.rpartition('#')[2]}", f"attempt {other.rpartition('#')[2]}"
-    return short(one), short(other)
 
 
 def _span(side: Side) -> str:

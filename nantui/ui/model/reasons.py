@@ -19,21 +19,17 @@ FIRST = 0.5
 """The time of what has none: later than never acknowledged."""
 
 
-def why_not(name: str, snapshot: RunSnapshot | None, read_only: bool) -> str | None:
+def why_not(name: str, run: RunSnapshot, read_only: bool) -> str | None:
     """Return why the action `name` cannot be done now, None when it can."""
-    if name not in ON_A_RUN:
-        return None
-    if snapshot is None or not snapshot.taken:
-        return "the run has not been read yet"
-    if read_only and name in CHANGES_IT:
-        return "read-only: open it without --read-only to act"
-    return _why_not(name, snapshot)
-
-
-def _why_not(name: str, run: RunSnapshot) -> str | None:
     state = run.status.state
     active = state in run_status.ACTIVE
     match name:
+        case _ if name not in ON_A_RUN:
+            return None
+        case _ if not run.taken:
+            return "the run has not been read yet"
+        case _ if read_only and name in CHANGES_IT:
+            return "read-only: open it without --read-only to act"
         case "start" if active:
             return f"it is already {state}"
         case "start" if state == run_status.FINISHED:

@@ -167,7 +167,6 @@ class ZoomScreen(ChartsScreen):
     def _read_out(self) -> None:
         title = self.query_one(Title)
         title.styles.height = min(MOST_LINES, len(self.heading(max(40, title.content_size.width))))
-        title.redraw()
 
     def heading(self, width: int) -> list[Line]:
         picture, cursor, wall = self.picture, self.view.cursor, self.wall

@@ -16,7 +16,7 @@ from nantui.ui.dialogs.choose import PickDialog
 from nantui.ui.model import comparison
 from nantui.ui.model.run_charts import from_newest, over_time
 from nantui.ui.screens.charts import ChartsScreen, looking_keys
-from nantui.ui.styled_text import Line, wrap
+from nantui.ui.styled_text import Line, fit, wrap
 from nantui.ui.widgets.list_view import Document
 
 
@@ -101,9 +101,10 @@ class CompareScreen(ChartsScreen):
 
     def heading(self, width: int) -> list[Line]:
         line: Line = [("compare ", "title")]
+        room = max(8, (width - 8) // max(1, len(self.chosen)) - 4)
         for index, name in enumerate(self.chosen):
             line += [(f"  {comparison.letter(index)} ", stroke(index)[0])]
-            line += [(comparison.short(name), "strong")]
+            line += fit([(comparison.short(name), "strong")], room)
         return [line]
 
     def _write(self, width: int) -> list[Line]:

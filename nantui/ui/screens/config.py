@@ -27,7 +27,6 @@ from nantui.ui.format import WORDS, clean
 from nantui.ui.model import config_editor
 from nantui.ui.model.command_progress import CommandOutcome, newest_change
 from nantui.ui.model.config_editor import Draft, SettingsNow, read_settings
-from nantui.ui.model.reasons import why_not
 from nantui.ui.screens.base import RunPage
 from nantui.ui.styled_text import Line
 from nantui.ui.widgets.keybar import BACK, HELP
@@ -335,7 +334,7 @@ class ConfigScreen(RunPage):
         self.say(f"{said}; the draft is kept until that is done" if changes else said)
 
     def _why_not(self, kind: str) -> str | None:
-        if kind != "set" and (reason := why_not("start", self.over.snapshot, False)):
+        if kind != "set" and (reason := self.over.why_not("start")):
             return reason
         if kind == "set" and self.schema is not None and not self.draft.changes:
             return "nothing is changed"

@@ -8,7 +8,6 @@ from textual.binding import Binding
 from nantui.run.documents import JsonObject
 from nantui.run.events import AttemptStarted, Autopsy, Incident, RollbackDone, UndoDone, of_kind
 from nantui.ui.model.diagnosis_text import can_be_done, describe, with_a_key
-from nantui.ui.model.reasons import why_not
 from nantui.ui.screens.base import RunPage
 from nantui.ui.styled_text import Line
 from nantui.ui.widgets.list_view import Document
@@ -75,7 +74,7 @@ class DiagnosisScreen(RunPage):
     def _recover(self, presets: tuple[str, ...] | None, leave_out: bool | None = None) -> None:
         from nantui.ui.dialogs.recover import RecoverDialog
 
-        reason = why_not("recover", self.over.snapshot, read_only=False)
+        reason = self.over.why_not("recover")
         if self.may(f"recover: {reason}" if reason else ""):
             self.app.push_screen(RecoverDialog(self.over, "recover", presets, leave_out=leave_out))
 

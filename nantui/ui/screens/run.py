@@ -34,7 +34,7 @@ from nantui.ui.model.command_progress import CommandOutcome, Unanswered, settle
 from nantui.ui.model.reasons import open_alarm, why_not
 from nantui.ui.model.run_charts import newest, over_time
 from nantui.ui.model.run_reader import RunReader
-from nantui.ui.model.snapshot import UNREAD, Checkpoint, RunSnapshot
+from nantui.ui.model.snapshot import UNREAD, RunSnapshot
 from nantui.ui.model.timeline import incident_text
 from nantui.ui.screens.base import Watcher
 from nantui.ui.screens.charts import ChartsScreen
@@ -420,8 +420,9 @@ class RunScreen(ChartsScreen, HeldScreen):
         self.ask(dialog, act)
 
     def do_rollback(self) -> None:
-        chosen = self.chosen_checkpoint
-        self._open_recover("rollback", "" if chosen is None else chosen.name)
+        listing = self.query_one(Checkpoints)
+        chosen = listing.row if listing.cursor else None
+        self._open_recover("rollback", chosen.checkpoint.name if chosen else "")
 
     def do_recover(self) -> None:
         self._open_recover("recover")
@@ -430,11 +431,6 @@ class RunScreen(ChartsScreen, HeldScreen):
         from nantui.ui.dialogs.recover import RecoverDialog
 
         self.app.push_screen(RecoverDialog(self, kind, to=to))
-
-    @property
-    def chosen_checkpoint(self) -> Checkpoint | None:
-        checkpoints = self.query_one(Checkpoints)
-        return checkpoints.row.checkpoint if checkpoints.cursor and checkpoints.row is not None else None
 
     def open_page(self, name: str) -> None:
         page = import_module(f"nantui.ui.screens.{name}")
