@@ -11,7 +11,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.status import RunStatus
 from nantui.ui.screens.run import worth_a_bell
 from tests.ui.fakes import MACHINE, FakeBackend
-from tests.ui.synthetic import make_run
+from tests.ui.synthetic import journal, make_run
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60), (300, 100)])
@@ -139,6 +139,17 @@ async def test_undo_of_a_finished_rollback(cockpit):
         await driver.until("asked the supervisor")
         (command,) = driver.backend.submitted
         assert (command.kind, command.options) == ("undo", {"of": "r1"}), "the one that was shown"
+
+
+async def test_after_an_undo_the_header_names_the_attempt_that_stands(cockpit, tmp_path):
+    run = make_run(tmp_path / "demo", recovered=True, state="stopped")
+    supervisor = RunLayout(run).supervisor
+    supervisor.write_text(json.dumps({**json.loads(supervisor.read_text()), "attempt": 2}))
+    async with cockpit(run, size=(140, 40)) as driver:
+        await driver.until("attempt 2  ")
+        journal(run, kind="undo_begun", id="u1", of="r1", steps=[])
+        journal(run, kind="undo_done", id="u1", of="r1", text="the rollback was taken back")
+        await driver.until("attempt 1  ", "undo done")
 
 
 async def test_start_resumes_where_there_is_a_checkpoint_and_starts_where_there_is_none(cockpit, tmp_path):
