@@ -1,11 +1,13 @@
 """A run's quarantine list: images left out of its training, one path a line; the data set is not touched.
 
-`RUN/nantui/quarantine.txt`; lines that begin with `#` are for people. Every change is in the journal,
-with the paths, so that it can be taken back. Changes are for the holder of the run's lock only.
+`RUN/nantui/quarantine.txt`; lines that begin with `#` are for people, a path with a line break in it is
+written as JSON. Every change is in the journal, with the paths, so that it can be taken back. Changes are for
+the holder of the run's lock only.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 
@@ -20,13 +22,17 @@ HEADER = "# Images that this run leaves out of its training, one path a line. Ma
 def quarantined(layout: RunLayout) -> list[str]:
     """Return the images on the list, in its order; none where there is no list.
 
-    A path that is not UTF-8 comes back as Python spells such names (surrogate escapes).
+    A path that is not UTF-8 comes back as Python spells such names (surrogate escapes). Raises OSError, in a
+    line for people, for a list that cannot be read: nothing on it may come back unasked.
     """
     try:
         text = layout.quarantine.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
+    except FileNotFoundError:
         return []
-    return [line for line in text.split("\n") if line and not line.startswith("#")]
+    except OSError as error:
+        cannot = f"{layout.quarantine}, the images that are left out, cannot be read ({error.strerror})"
+        raise OSError(f"{cannot}: make it readable, or move it aside to train on all images") from None
+    return [_image_of(line) for line in text.split("\n") if line and not line.startswith("#")]
 
 
 def quarantine_add(layout: RunLayout, images: Iterable[str], why: str, by: str = "") -> list[str]:
@@ -65,6 +71,17 @@ def _note(layout: RunLayout, text: str, by: str, **change: object) -> None:
     Journal(layout.journal).append("note", by=by or author(), text=text, quarantine=change)
 
 
+def _line_of(image: str) -> str:
+    return json.dumps(image) if {"\n", "\r"} & set(image) else image
+
+
+def _image_of(line: str) -> str:
+    try:
+        return str(json.loads(line)) if line.startswith('"') else line
+    except ValueError:
+        return line
+
+
 def _write(layout: RunLayout, images: list[str]) -> None:
-    lines = HEADER + "".join(image + "\n" for image in images)
+    lines = HEADER + "".join(f"{_line_of(image)}\n" for image in images)
     write_atomic(layout.quarantine, lines.encode("utf-8", "surrogateescape"))

@@ -31,6 +31,7 @@ from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.events import Created, Event, newest
 from nantui.run.layout import RunLayout
 from nantui.run.plan import place_of
+from nantui.run.quarantine import quarantined
 from nantui.run.spec import Spec
 from nantui.supervisor.gpu_marks import gpu_marks
 from nantui.supervisor.helper_process import start_python
@@ -53,11 +54,13 @@ def new_attempt(
     **hosts: Any,
 ) -> Attempt:
     """Return the next attempt of a run, and put it on disk for the worker. `hosts` are the fields of one on
-    several: `nnodes`, `endpoint` and `facts`.
+    several: `nnodes`, `endpoint` and `facts`. Raises UserError where nothing may be started.
     """
     number = layout.newest_attempt() + 1
     if os.path.lexists(layout.attempt(number)):
         raise UserError(f"{layout.attempts} cannot be listed: no attempt has a number; try again", FAILED)
+    with refused("nothing was started"):
+        quarantined(layout)
     place = place_of(spec.plan)
     attempt = Attempt(
         attempt=number,

@@ -130,12 +130,46 @@ def test_quarantine_changes_are_journaled_and_taken_back_one_by_one(tmp_path):
 
 def test_a_quarantine_list_with_odd_names_survives(tmp_path):
     layout = RunLayout(tmp_path)
-    odd = ["/with space.jpg", "/\u4e2d.jpg", "/\udcff.jpg"]
+    odd = [
+        "/with space.jpg",
+        "/\u4e2d.jpg",
+        "/\udcff.jpg",
+        "/two\nlines.jpg",
+        "/two\r\n\udcff.jpg",
+        '/"quoted".jpg',
+    ]
     quarantine_add(layout, odd, "test")
     assert quarantined(layout) == odd
     assert quarantine_undo(layout) and quarantined(layout) == []
     (added, undone) = Journal(layout.journal).events()
     assert added.quarantine.added == tuple(odd) and undone.quarantine.undo
+    layout.quarantine.write_text('"no JSON\n/a.jpg\n')
+    assert quarantined(layout) == ['"no JSON', "/a.jpg"], "what people write by hand stays as it is"
+
+
+def test_an_image_whose_name_has_a_line_break_is_left_out_and_comes_back(run, capsys):
+    image = run.run.parent / "one\nimage.jpg"
+    image.write_bytes(b"")
+    assert main(["labels", str(run.run), "--leave-out", str(image), "--yes"]) == 0
+    assert quarantined(run) == [str(image)]
+    assert main(["labels", str(run.run), "--undo-quarantine", "--yes"]) == 0
+    assert quarantined(run) == []
+
+
+def test_a_list_that_cannot_be_read_is_said_and_nothing_on_it_comes_back(run, capsys):
+    quarantine_add(run, ["/a.jpg"], "test")
+    kept = run.quarantine.rename(run.quarantine.with_name("kept.txt"))
+    run.quarantine.mkdir()
+    for words in (["--quarantine", "--yes"], ["--undo-quarantine", "--yes"]):
+        assert main(["labels", str(run.run), *words]) == 3
+        (said,) = [line for line in capsys.readouterr().err.splitlines() if "cannot be read" in line]
+        assert (
+            str(run.quarantine) in said
+            and "make it readable, or move it aside to train on all images" in said
+        )
+    run.quarantine.rmdir()
+    kept.rename(run.quarantine)
+    assert quarantined(run) == ["/a.jpg"]
 
 
 def test_progress_has_rate_and_eta(monkeypatch):

@@ -79,6 +79,21 @@ def test_an_attempt_that_was_announced_and_not_made_is_started(recovered):
     run.await_state("running")
 
 
+def test_nothing_is_started_while_nobody_can_tell_which_images_are_left_out(make_run):
+    run = make_run(epochs=100000)
+    run.await_step()
+    run.layout.quarantine.mkdir()
+    assert run.do("stop").ok
+    for kind in ("resume", "recover"):
+        answer = run.do(kind)
+        assert not answer.ok and "nothing was started" in answer.text and "\n" not in answer.text
+        assert f"{run.layout.quarantine}, the images that are left out, cannot be read" in answer.text
+        assert run.layout.attempt_numbers() == [1] and not run.members()
+    run.layout.quarantine.rmdir()
+    assert run.do("resume").ok
+    run.await_state("running")
+
+
 ROLLED_BACK = [
     {"kind": "rollback_begun", "id": "c1", "mode": "resume", "text": "restored epoch3.pt",
      "settings": [{"name": "lr0", "then": 0.003}, {"name": "batch", "then": 8, "kept": True}]},
