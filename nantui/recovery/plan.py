@@ -36,6 +36,7 @@ from nantui.recovery.resume_settings import carried_over, rows_for, settings_in_
 from nantui.recovery.run_facts import known_about
 from nantui.recovery.trouble import Judgement, Trouble, overflow_words
 from nantui.run.documents import JsonObject
+from nantui.run.events import Incident, of_kind
 from nantui.run.plan import PlanPhase, place_of
 from nantui.run.record import RunRecord, read_run
 from nantui.run.spec import OURS_DEFAULTS
@@ -171,7 +172,10 @@ def make_plan(
         propose = not settings and presets is None
     wanted, reason = propose and presets is None, facts.reason_for(restore)
     proof = proven(record, reason, diagnosed)  # of steps that were undone, too: they change nothing else
-    propose = propose and bool(reason or proof.guilty or (restart and diagnosed))
+    # A run that finished with nothing but undone steps has nothing to cure, whatever happened before.
+    cured = any(one.finished for one in facts.candidates) and bool(of_kind(record.journal, Incident))
+    cured = cured and all(one.harmless for one in of_kind(record.newest.all_events, Incident))
+    propose = propose and bool(reason or proof.guilty or (restart and diagnosed and not cured))
     names, table = tuple(presets or ()), proof.remedies
     if wanted and propose:
         by_evidence = restore is not None or (restart and bool(table))

@@ -277,6 +277,28 @@ def test_a_finished_run_begins_again_with_the_remedy_that_its_evidence_speaks_fo
     assert fakes.tree(layout) == before
 
 
+@pytest.mark.parametrize(
+    ("harm", "presets"), [("skipped", ()), ("observed", ("gentle-lr",))], ids=["undone", "done"]
+)
+def test_a_run_that_finished_soundly_begins_again_as_it_is_whatever_was_undone(
+    finished: Path, harm: str, presets: tuple[str, ...]
+) -> None:
+    layout, incident = (
+        RunLayout(finished),
+        {"incident": "nan_gradient", "epoch": 2, "step": 1, "action": harm},
+    )
+    Journal(layout.journal).append("attempt_started", attempt=1, mode="start")
+    Journal(layout.journal).append("incident", text="", **incident)
+    layout.attempts.mkdir(parents=True, exist_ok=True)
+    layout.attempt(1).write_text("{}")
+    event = {"t": 1.0, "kind": "incident", "rank": 0, "text": "", **incident}
+    layout.events(1, 0).write_text(json.dumps(event) + "\n")
+    plan = make_plan(finished, restart=True, propose=True, diagnosed=("learning_rate", "zero_loss"))
+    assert plan.presets == presets
+    stays = "results.csv moves aside, too; the settings stay as they are" in plan.warnings
+    assert stays is not bool(presets)
+
+
 @pytest.mark.parametrize("cause", ["exploding_gradient", "unknown", "not_reproduced"])
 def test_a_step_that_was_undone_is_no_reason_to_change_what_trains_well(healthy: Path, cause: str) -> None:
     journal, place = Journal(RunLayout(healthy).journal), {"epoch": 2, "step": 1, "action": "skipped"}
