@@ -24,7 +24,7 @@ from nantui.ui.glyphs import ASCII, SAMPLE, UNICODE
 from nantui.ui.styled_text import Line, wrap
 from nantui.ui.textual_internals import NarrowApp
 from nantui.ui.theme import CLASSES, NAMES, Palette, depth_of, load_theme
-from nantui.ui.widgets.keybar import Speaking
+from nantui.ui.widgets.keybar import COMMANDS, HELP, QUIT, KeyBar, Speaking
 from nantui.ui.widgets.line_widget import Inked, Title
 from nantui.ui.widgets.list_view import Listing
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 SHAPING_S, SAMPLE_S = 2.0, 20.0
 SMALLEST = (70, 20)
-FIRST_KEYS: Line = [(" ?", "key"), (" help ", "muted"), (" :", "key"), (" commands ", "muted"),
-                    (" q", "key"), (" quit ", "muted")]  # fmt: skip
 
 
 class FirstScreen(Screen[None]):
@@ -49,7 +47,7 @@ class FirstScreen(Screen[None]):
         place = short_path(self.place)
         head: Line = [("nantui ", "accent"), (place, "strong"), ("  reading..", "muted")]
         yield Title(lambda width: [head], id="header")
-        yield Title(lambda width: [FIRST_KEYS], id="keybar")
+        yield KeyBar((HELP, COMMANDS, QUIT))
 
 
 class TooSmall(Screen[None]):
