@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
@@ -18,7 +18,6 @@ from textual.widgets import Input
 from nantui.run.results import Metric
 from nantui.run.status import ACTIVE, RunStatus
 from nantui.supervisor.queue import entries
-from nantui.supervisor.queue.devices import QueueNow, look_at_queue
 from nantui.ui.actions import EVERY, bindings
 from nantui.ui.dialogs.confirm import ConfirmDialog
 from nantui.ui.format import clean, duration, number, short_path
@@ -39,6 +38,9 @@ from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Document, Listing
 from nantui.ui.widgets.timeline import in_lines
 from nantui.words import count
+
+if TYPE_CHECKING:
+    from nantui.supervisor.queue.devices import QueueNow
 
 ON_ROW = ("start", "stop", "kill", "rollback", "recover", "undo", "config", "diagnosis", "labels")
 BAR, INCIDENT = 12, 20
@@ -95,6 +97,8 @@ class FleetScreen(BaseScreen):
 
     def _read(self, backend: Backend) -> Iterator[tuple[object, ...]]:
         """Read them all, and the queue; at first what is read so far is shown: a slow disk takes long."""
+        from nantui.supervisor.queue.devices import look_at_queue  # not before a list is drawn
+
         statuses: list[RunStatus] = []
         pace = Pace(FIRST_RUNS_S, at_once=1)
         for status in backend.fleet(self.top):
