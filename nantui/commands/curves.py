@@ -155,11 +155,8 @@ def run_compare(arguments: argparse.Namespace) -> int:
     from nantui.recovery.comparison import read_side, side_by_side
 
     found = side_by_side(read_side(arguments.a), read_side(arguments.b))
-    if arguments.json:
-        common.emit(found)
-        return 0
-    common.show(_comparison(found))
-    for name in matching(arguments.plot, found["curves"]) if arguments.plot else ():
+    common.answer(arguments, found, _comparison(found))
+    for name in matching(arguments.plot, found["curves"]) if arguments.plot and not arguments.json else ():
         print(draw(of_both(found, name), plain=arguments.ascii))
     return 0
 

@@ -47,11 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
         keep_ways([way for way in kept_ways() if way not in ways])
         shutil.rmtree(Outbox(ways[0]).folder, ignore_errors=True)
     rows = [described(way, action == "test") for way in ways]
-    if arguments.json:
-        common.emit({"ways": rows})
-    for row in () if arguments.json else rows:
-        came = [f"{row['came_back']} in {row['seconds']:.1f} s"] if "came_back" in row else []
-        print("  ".join([str(row["way"]), *came, *([f"{row['waiting']} waiting"] if row["waiting"] else [])]))
+    lines = []
+    for row in rows:
+        came = f"{row['came_back']} in {row['seconds']:.1f} s" if "came_back" in row else ""
+        waiting = f"{row['waiting']} waiting" if row["waiting"] else ""
+        lines.append("  ".join(filter(None, [row["way"], came, waiting])))
+    common.answer(arguments, {"ways": rows}, lines)
     return NO if any(row.get("delivered") is False for row in rows) else 0
 
 
