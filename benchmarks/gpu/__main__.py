@@ -72,12 +72,17 @@ def main() -> int:
     parser.add_argument(
         "sections", nargs="*", default=[*SECTIONS], metavar="SECTION", help=", ".join(SECTIONS)
     )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="cases of ahead and cost, kinds of ddp-oom"
+    )
     parser.add_argument("--place", type=Path, default=Path("/tmp/nantui-gpu"))
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "build")))
     arguments = parser.parse_args()
     arguments.place.mkdir(parents=True, exist_ok=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    bench = Bench(arguments.place, len(gpu_memory()), out=arguments.out / "gpu-results.json")
+    bench = Bench(
+        arguments.place, len(gpu_memory()), out=arguments.out / "gpu-results.json", only=arguments.only
+    )
     print(f"{bench.gpus} GPUs, {versions()}", flush=True)
     for name in chosen(arguments.sections):
         if bench.gpus == 1 and name.startswith("ddp-") and name != "ddp-oom":

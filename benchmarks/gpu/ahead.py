@@ -48,9 +48,9 @@ TOGETHER = 5
 
 def ahead(bench: Bench) -> None:
     """Precisions, optimizers, accumulation and models on one GPU, each in a process of its own."""
-    data = str(bench.data())
+    data, cases = str(bench.data()), [case for case in CASES if bench.only in case.name]
     with ThreadPoolExecutor(TOGETHER) as pool:
-        for case, found in zip(CASES, pool.map(lambda case: _asked(data, case), CASES), strict=True):
+        for case, found in zip(cases, pool.map(lambda case: _asked(data, case), cases), strict=True):
             _report(bench, case, found)
 
 

@@ -36,6 +36,8 @@ class Bench:
     gpus: int
     rows: list[dict[str, Any]] = field(default_factory=list)
     out: Path | None = None
+    only: str = ""
+    """Of the sections with cases, those with this in their name."""
 
     @property
     def ranks(self) -> int:

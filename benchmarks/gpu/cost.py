@@ -47,13 +47,16 @@ LONGEST_S = 280.0
 def cost(bench: Bench) -> None:
     """yolov8n, m and x at 640 and 1280, batch 16, three precisions: guarded blocks against stock ones."""
     for case in CASES:
-        _one(bench, case)
+        if bench.only in case:
+            _one(bench, case)
 
 
 def on_ranks(bench: Bench) -> None:
     """The same on all GPUs under DDP, 16 images each; without GPUs nothing, as it is their time."""
     for imgsz in (640, 1280) if bench.gpus else ():
-        _one(bench, f"yolov8m {imgsz} fp16 SGD", bench.ranks)
+        case = f"yolov8m {imgsz} fp16 SGD"
+        if bench.only in case:
+            _one(bench, case, bench.ranks)
 
 
 def _one(bench: Bench, case: str, ranks: int = 1) -> None:

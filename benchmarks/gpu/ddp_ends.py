@@ -328,9 +328,10 @@ def memory(bench: Bench) -> None:
     before, last = gpu_memory(), bench.ranks - 1
     several = ((f"on rank {last} of {bench.ranks}", bench.ranks, last),) if bench.ranks > 1 else ()
     for what, ranks, rank in (*several, ("on one GPU", 1, 0)):
-        text, fine = _caught(lambda ranks=ranks, rank=rank: _filled(bench, ranks, rank))
-        bench.found("ddp", f"CUDA out of memory {what}", text, fine)
-    if bench.gpus:
+        if bench.only in what:
+            text, fine = _caught(lambda ranks=ranks, rank=rank: _filled(bench, ranks, rank))
+            bench.found("ddp", f"CUDA out of memory {what}", text, fine)
+    if bench.gpus and bench.only in "neighbour":
         text, fine = _caught(lambda: _neighbour(bench, last))
         bench.found("ddp", f"GPU {last} with {LEFT_GIB:g} GiB left by a neighbour", text, fine)
     back, now = memory_back(before)

@@ -3,6 +3,7 @@
 # What is missing is installed from a folder of wheels (NANTUI_WHEELS, default .whl), into a folder of its own.
 #   bash benchmarks/gpu/run.sh control nan          # some sections
 #   bash benchmarks/gpu/run.sh ddp                  # all on several GPUs: ddp-healthy, -faults, -kills, -hang, -oom, -cost, -agents
+#   bash benchmarks/gpu/run.sh cost --only "640 fp32"
 #   bash benchmarks/gpu/run.sh healthy              # NANTUI_HEALTHY_MINUTES of healthy trainings, 16 side by side
 #   bash benchmarks/gpu/run.sh remedies --parts cpu gpu --workers 24
 #   bash benchmarks/gpu/run.sh                      # all that this machine's GPUs allow
