@@ -15,11 +15,11 @@ from nantui.commands.watching import foreground
 from nantui.diagnosis.causes import named
 from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.recovery.agreement import would_run
-from nantui.recovery.history import newest_in_force
 from nantui.recovery.plan import Plan, exactly, lost_with_our_runner, make_plan, plan_lines
 from nantui.run.binding import MOVED, STARTS, bind, standing
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
+from nantui.run.journal import newest_in_force
 from nantui.run.layout import RunLayout, require_run
 from nantui.run.record import RunRecord
 from nantui.run.status import ACTIVE, FOREIGN

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 from nantui.run.attempts import DIVERGED, FAILED
 from nantui.run.endings import CUDA_OOM, HOST_OOM, cause_of
@@ -21,15 +20,11 @@ from nantui.run.events import (
     RollbackReverted,
     UndoDone,
     newest,
-    of_kind,
 )
 from nantui.run.record import RunRecord
 
 QUARANTINE = "quarantine"
 BAD_ENDS = (DIVERGED, FAILED)
-RESUMES_KEPT = 2
-"""How many resumes can be taken back: the copies of older ones have gone."""
-Undoable: TypeAlias = RollbackBegun | PhaseBegun | Kept
 
 
 @dataclass(frozen=True)
@@ -81,35 +76,6 @@ def settings_in_force(record: RunRecord) -> dict[str, object]:
     An older restore point was saved before some of them; what was decided stays in force all the same.
     """
     return {name: value for one in earlier_recoveries(record) for name, value in one.settings.items()}
-
-
-def last_rollback(record: RunRecord) -> RollbackBegun | PhaseBegun | None:
-    """Return how the newest rollback or change of phase in force was begun, None without one."""
-    begun = [event for event in in_force(record.journal) if not isinstance(event, Kept)]
-    return begun[-1] if begun else None
-
-
-def newest_in_force(journal: Iterable[Event]) -> Undoable | None:
-    """Return what `undo` would take back: a rollback, a change of phase or a resume; None without one."""
-    return next(reversed(in_force(journal)), None)
-
-
-def in_force(journal: Iterable[Event]) -> list[Undoable]:
-    """Return what can be taken back, oldest first; of resumes only the newest, whose copies are there."""
-    begun: dict[str, Undoable] = {}
-    found: dict[str, Undoable] = {}
-    for event in journal:
-        if isinstance(event, (RollbackBegun, PhaseBegun)):
-            begun[event.id] = event
-        elif isinstance(event, (RollbackDone, PhaseDone)) and event.id in begun:
-            found[event.id] = begun[event.id]
-        elif isinstance(event, Kept):
-            found[event.id] = event
-            for old in of_kind(found.values(), Kept)[:-RESUMES_KEPT]:
-                del found[old.id]
-        elif isinstance(event, UndoDone):
-            found.pop(event.of, None)
-    return list(found.values())
 
 
 def repeats(earlier: Sequence[Earlier], restore_point: str, settings: Mapping[str, object]) -> str:

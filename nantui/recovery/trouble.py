@@ -18,11 +18,22 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from statistics import median
+from typing import TypeAlias
 
-from nantui.recovery.history import attempts_in_force, last_rollback
+from nantui.recovery.history import attempts_in_force
 from nantui.run import events
-from nantui.run.events import EpochEnded, Incident, InEffect, Kept, UndoDone, ValidationPrecision, of_kind
+from nantui.run.events import (
+    AttemptStarted,
+    EpochEnded,
+    Incident,
+    InEffect,
+    Kept,
+    UndoDone,
+    ValidationPrecision,
+    of_kind,
+)
 from nantui.run.incidents import ENDED, OBSERVED, SUSPICIONS, WARNED, as_incident
+from nantui.run.journal import in_force
 from nantui.run.record import RunRecord
 from nantui.run.results import EpochRow, columns, practically_zero
 
@@ -53,6 +64,9 @@ FP32 = "fp32"
 MARGIN = 10.0
 """Times the highest validation loss of the young network. By itself it proves nothing: a healthy training of
 tests/recovery/data was at 460 times for a while, with metrics that had not gone."""
+Place: TypeAlias = tuple[float, float]
+"""Epoch and step, from 1; the end of an epoch is at step infinity."""
+NEVER, NOWHERE = (math.inf, 0.0), (0.0, 0.0)
 IN_WORDS = {
     ZERO: "before the training losses were zero",
     EXPLODED: "before the validation losses left their history",
@@ -81,12 +95,9 @@ def first_trouble(record: RunRecord, corrupt_epochs: Iterable[int] = ()) -> Trou
 
     `corrupt_epochs` are the epochs, from 1, whose work corrupt checkpoints hold.
     """
-    rollback, rows = last_rollback(record), record.epochs
-    since = rollback.t if rollback else 0.0
-    numbers = [one.number for one in record.attempts if one.asked is not None and one.asked.created >= since]
-    left = _left_behind(record, numbers)
+    rows, left = record.epochs, left_behind(record)
     acquitted = vouched_for(rows)
-    signs = [*_incidents(record, since, numbers, left, acquitted), *_telemetry(record, left)]
+    signs = [*_incidents(record, left, acquitted), *_telemetry(record, left)]
     signs += _results(rows, acquitted)
     signs += [
         Trouble(epoch, None, "corrupt", f"a checkpoint of epoch {epoch} is corrupt", "weights/")
@@ -95,38 +106,51 @@ def first_trouble(record: RunRecord, corrupt_epochs: Iterable[int] = ()) -> Trou
     return min(signs, key=lambda sign: (sign.epoch, sign.step or math.inf), default=None)
 
 
-def _left_behind(record: RunRecord, numbers: Sequence[int]) -> dict[int, float]:
-    """Return for each attempt the epoch, from 1, from which on its work was left behind, else infinity.
+def left_behind(record: RunRecord) -> dict[int, Place]:
+    """Return for each attempt whose work the present weights may hold the epoch and step, from 1, from which
+    on it was left behind, else infinity.
 
-    A later attempt that began at or before an epoch went on from a checkpoint that holds none of it; only an
-    undo of a rollback brings such work back.
+    A later attempt that began at or before a place went on from a checkpoint that holds nothing of it. Where
+    the journal knows no attempt of that number (under `attach`), the clock tells whether it is younger than
+    the last rollback, and an undo may have brought all of its work back.
     """
+    known = {event.attempt for event in of_kind(record.journal, AttemptStarted)}
     kept = {one.id for one in of_kind(record.journal, Kept)}
     undone = any(one.of not in kept for one in of_kind(record.journal, UndoDone))
-    left, limit = {}, math.inf
-    for number in sorted(numbers, reverse=True):
-        left[number] = math.inf if undone else limit
+    unknown = {one.number: one.asked for one in record.attempts if one.number not in known}
+    since = _since(record)
+    younger = {number for number, asked in unknown.items() if asked is None or asked.created >= since}
+    left, limit = {}, NEVER
+    for number in sorted(attempts_in_force(record.journal) | younger, reverse=True):
+        left[number] = NEVER if undone and number in younger else limit
         begun = record.attempt(number).steps.first
-        limit = min(limit, begun.epoch if begun else math.inf)
+        limit = min(limit, (begun.epoch, begun.step)) if begun else limit
     return left
 
 
-def _incidents(
-    record: RunRecord, since: float, numbers: Sequence[int], left: dict[int, float], acquitted: set[int]
-) -> Iterator[Trouble]:
-    incidents = [event for event in of_kind(record.journal, Incident) if event.t >= since]
-    for number in numbers:
+def _since(record: RunRecord) -> float:
+    """Return when the last rollback or change of phase in force was begun, in s since the epoch, else 0."""
+    return max((one.t for one in in_force(record.journal) if not isinstance(one, Kept)), default=0.0)
+
+
+def _incidents(record: RunRecord, left: Mapping[int, Place], acquitted: set[int]) -> Iterator[Trouble]:
+    newest, since = record.newest.number, _since(record)
+    journaled = of_kind(record.journal, Incident)
+    told = [(one.attempt, one) for one in journaled if one.attempt is not None or one.t >= since]
+    for number in left:
         its = record.attempt(number)
-        seen = (event for rank in its.ranks for event in of_kind(its.events(rank), Incident))
-        incidents += [Incident(**{**vars(event), "attempt": number}) for event in seen]
-    newest = record.newest.number
-    for event in incidents:
-        attempt = newest if event.attempt is None else event.attempt
-        if event.epoch is None or not _harmed(event, attempt == newest):
+        told += [(number, event) for rank in its.ranks for event in of_kind(its.events(rank), Incident)]
+    for attempt, event in told:
+        limit = NEVER if attempt is None else left.get(attempt, NOWHERE)
+        if event.epoch is None or not _harmed(event, attempt in (newest, None)):
             continue
         sound = event.incident == NAN_VALIDATION and event.epoch in acquitted
-        if event.epoch < left.get(attempt, math.inf) and not sound:
+        if _place(event) < limit and not sound:
             yield Trouble(event.epoch, event.step, event.incident, event.text, "guard")
+
+
+def _place(event: Incident) -> Place:
+    return event.epoch or 0, event.step or math.inf
 
 
 def _harmed(event: Incident, newest: bool) -> bool:
@@ -138,10 +162,10 @@ def _harmed(event: Incident, newest: bool) -> bool:
     return event.action in HARMED and (event.incident not in SUSPICIONS or ended)
 
 
-def _telemetry(record: RunRecord, left: dict[int, float]) -> Iterator[Trouble]:
+def _telemetry(record: RunRecord, left: Mapping[int, Place]) -> Iterator[Trouble]:
     for number, limit in left.items():
         broken = record.attempt(number).steps.broken
-        if broken is not None and broken.epoch < limit:
+        if broken is not None and (broken.epoch, broken.step) < limit:
             names = ", ".join(name for name, loss in broken.losses.items() if not math.isfinite(loss))
             text = f"{names} not finite at step {broken.step}"
             yield Trouble(broken.epoch, broken.step, "nan_loss", text, f"attempt {number}")
@@ -240,13 +264,14 @@ def judge_warnings(record: RunRecord) -> Judgement | None:
     """Return what the guard first said of finite numbers in the work in force, None where an epoch since then
     has had at least half of the best metric so far: then nothing came of it.
     """
-    best, good, attempts = 0.0, 1, attempts_in_force(record.journal)
+    best, good, left = 0.0, 1, left_behind(record)
     for row in record.epochs:
         best = max(best, quality(row))
         good = row.epoch if 0 < best <= 2 * quality(row) else good
     seen = [as_incident(one) if isinstance(one, events.Warned) else one for one in record.journal]
     said = [one for one in of_kind(seen, Incident) if one.action == WARNED and one.incident in SAID]
-    last = [one for one in said if one.attempt in attempts and (one.epoch or 0) >= good]
+    held = [one for one in said if one.attempt is not None and _place(one) < left.get(one.attempt, NOWHERE)]
+    last = [one for one in held if (one.epoch or 0) >= good]
     first = min(last, key=lambda one: one.epoch or 0, default=None)
     return Judgement(first.epoch or 0, first.incident, first.text, said=True) if first else None
 

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nantui.errors import FAILED, NO, UserError
-from nantui.recovery.history import Undoable, in_force, newest_in_force
 from nantui.recovery.transaction import (
     MOVE,
     RMDIR,
@@ -37,7 +36,7 @@ from nantui.run.atomic_files import read_json, write_json
 from nantui.run.documents import Large, fields_of
 from nantui.run.events import Kept, PhaseBegun, UndoDone, of_kind
 from nantui.run.inside import inside, parts_of, refuse_foreign
-from nantui.run.journal import Journal
+from nantui.run.journal import Journal, Undoable, in_force, newest_in_force
 from nantui.run.layout import RunLayout
 from nantui.run.points import in_words
 from nantui.run.record import RunRecord

@@ -20,6 +20,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from nantui.errors import FAILED, UserError, refused
 from nantui.machine.process_identity import host_name
@@ -31,10 +32,13 @@ from nantui.run.events import (
     AttemptStarted,
     CommandReceived,
     Event,
+    Kept,
     PhaseBegun,
+    PhaseDone,
     RollbackBegun,
     RollbackDone,
     UndoBegun,
+    UndoDone,
     newest,
     of_kind,
     parse_lines,
@@ -45,6 +49,9 @@ from nantui.terminal_text import printable
 LONGEST_S = 900.0
 POLL_S = 0.1
 TAKEN = frozenset({errno.EAGAIN, errno.EACCES})
+RESUMES_KEPT = 2
+"""How many resumes can be taken back: the copies of older ones have gone."""
+Undoable: TypeAlias = RollbackBegun | PhaseBegun | Kept
 VIA, LONGEST_VIA = "NANTUI_VIA", 20
 """A variable in which a program that acts for a person says what it is."""
 
@@ -101,6 +108,29 @@ def rolled_back_before(events: Sequence[Event], id: str) -> JsonObject | None:
     if begun is None or not isinstance(latest, RollbackDone) or latest.id != id:
         return None
     return {"mode": begun.mode, "asked": begun.changed, "text": begun.text}
+
+
+def newest_in_force(journal: Iterable[Event]) -> Undoable | None:
+    """Return what `undo` would take back: a rollback, a change of phase or a resume; None without one."""
+    return next(reversed(in_force(journal)), None)
+
+
+def in_force(journal: Iterable[Event]) -> list[Undoable]:
+    """Return what can be taken back, oldest first; of resumes only the newest, whose copies are there."""
+    begun: dict[str, Undoable] = {}
+    found: dict[str, Undoable] = {}
+    for event in journal:
+        if isinstance(event, (RollbackBegun, PhaseBegun)):
+            begun[event.id] = event
+        elif isinstance(event, (RollbackDone, PhaseDone)) and event.id in begun:
+            found[event.id] = begun[event.id]
+        elif isinstance(event, Kept):
+            found[event.id] = event
+            for old in of_kind(found.values(), Kept)[:-RESUMES_KEPT]:
+                del found[old.id]
+        elif isinstance(event, UndoDone):
+            found.pop(event.of, None)
+    return list(found.values())
 
 
 def interrupted(events: Iterable[Event]) -> RollbackBegun | UndoBegun | PhaseBegun | None:

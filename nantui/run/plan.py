@@ -30,6 +30,7 @@ from nantui.run.events import (
     UndoDone,
     of_kind,
 )
+from nantui.run.journal import in_force
 from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow, current, median_epoch_s, read_results
 from nantui.run.spec import Spec, read_spec
@@ -107,13 +108,12 @@ def standings(events: Iterable[Event]) -> Iterator[tuple[int, bool]]:
 
 def next_step(events: Sequence[Event]) -> str:
     """Return what a remedy in force advises once the run has finished, "" when it advises nothing."""
-    begun = {event.id: event for event in of_kind(events, RollbackBegun)}
-    undone, phase = {event.of for event in of_kind(events, UndoDone)}, None
-    for event in of_kind(events, RollbackDone, PhaseDone):
-        if isinstance(event, PhaseDone):
+    phase: PlanPhase | None = None
+    for begun in in_force(events):
+        if isinstance(begun, PhaseBegun):
             phase = None
-        elif event.id in begun and event.id not in undone:
-            phase = begun[event.id].afterwards or phase
+        elif isinstance(begun, RollbackBegun):
+            phase = begun.afterwards or phase
     if phase is None:
         return ""
     words = " ".join(f"{name}={value}" for name, value in phase.settings.items())
@@ -183,9 +183,7 @@ def read_parts(
 
 def finished_folders(layout: RunLayout, events: Sequence[Event]) -> dict[int, Path]:
     """Return {phase: its results.csv} of the phases that were put aside, what was undone left out."""
-    undone = {event.of for event in of_kind(events, UndoDone)}
-    done = {event.id for event in of_kind(events, PhaseDone)} - undone
-    begun = [event for event in of_kind(events, PhaseBegun) if event.id in done and event.phase is not None]
+    begun = [event for event in of_kind(in_force(events), PhaseBegun) if event.phase is not None]
     return {(event.phase or 0) - 1: layout.run / event.aside / "results.csv" for event in begun}
 
 

@@ -205,7 +205,10 @@ def test_what_a_remedy_advises_afterwards_is_said_until_it_is_undone() -> None:
     )
     assert "--phase imgsz=1280 epochs=50" in next_step(parse_all([begun, done]))
     assert next_step(parse_all([begun, done, {"kind": "undo_done", "of": "r"}])) == ""
-    assert next_step(parse_all([begun, done, {"kind": "phase_done", "id": "p"}])) == ""
+    changed = [{"kind": "phase_begun", "id": "p"}, {"kind": "phase_done", "id": "p"}]
+    assert next_step(parse_all([begun, done, *changed])) == ""
+    back = [*changed, {"kind": "undo_done", "of": "p"}]
+    assert "--phase imgsz=1280 epochs=50" in next_step(parse_all([begun, done, *back]))
 
 
 @pytest.fixture

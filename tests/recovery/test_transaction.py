@@ -15,13 +15,12 @@ from nantui.recovery import rollback, transaction
 from nantui.recovery import rollback as stage
 from nantui.recovery import transaction as steps
 from nantui.recovery import undo as undoing
-from nantui.recovery.history import last_rollback, newest_in_force
 from nantui.recovery.phase_change import advance
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.transaction import pending, settle
 from nantui.recovery.undo import keep_for_undo, undo
 from nantui.run.events import Change, RollbackBegun
-from nantui.run.journal import Journal
+from nantui.run.journal import Journal, in_force
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.results import read_results
@@ -125,7 +124,7 @@ def test_undo_gives_everything_back_byte_for_byte(layout: RunLayout, trained: bo
     assert {name: os.stat(layout.run / name).st_mtime_ns for name in stamps} == stamps
     assert layout.spec.read_bytes() == spec
     assert later <= fakes.contents(layout), "what the later attempt made moves aside, nothing is deleted"
-    assert last_rollback(RunRecord(layout)) is None
+    assert not in_force(RunRecord(layout).journal)
     with pytest.raises(UserError, match="no rollback to take back"):
         undo(layout, by="me")
 
@@ -175,8 +174,7 @@ def test_a_resume_is_no_rollback_and_the_copies_of_older_ones_go(layout: RunLayo
     for id in ("one", "two", "three"):
         keep_for_undo(layout, 3, id=id, by="me")
     assert {path.name for path in layout.backups.iterdir()} == {"back", "two", "three"}
-    rollback, latest = last_rollback(RunRecord(layout)), newest_in_force(RunRecord(layout).journal)
-    assert rollback is not None and rollback.id == "back" and latest is not None and latest.id == "three"
+    assert [one.id for one in in_force(RunRecord(layout).journal)] == ["back", "two", "three"]
     for of in ("three", "two", "back"):
         assert undo(layout, by="me").of == of
 
@@ -193,7 +191,7 @@ def test_a_resume_without_room_for_its_copies_leaves_nothing(
     with pytest.raises(UserError, match="No space left on device.*nothing was started"):
         keep_for_undo(layout, 3, id="one", by="me")
     assert fakes.tree(layout) == before and not (layout.backups / "one").exists()
-    assert newest_in_force(RunRecord(layout).journal) is None
+    assert not in_force(RunRecord(layout).journal)
 
 
 def test_undo_says_what_somebody_else_has_destroyed(layout: RunLayout) -> None:

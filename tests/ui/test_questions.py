@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from nantui.recovery.history import newest_in_force
+from nantui.run.journal import newest_in_force
 from nantui.run.layout import RunLayout
 from nantui.run.points import StepPoint
 from nantui.run.status import RunStatus

@@ -12,9 +12,9 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from nantui.recovery.history import Undoable
 from nantui.run import status as run_status
 from nantui.run.events import Change, CommandReceived, Kept, PhaseBegun, RollbackBegun, newest
+from nantui.run.journal import Undoable
 from nantui.run.points import in_words
 from nantui.ui.format import clean, duration, number
 from nantui.ui.glyphs import Glyphs

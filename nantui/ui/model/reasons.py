@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from itertools import takewhile
 
-from nantui.recovery.history import newest_in_force
 from nantui.run import status as run_status
 from nantui.run.events import AttemptEnded, Incident, Lost, RollbackDone, UndoDone, newest, of_kind
+from nantui.run.journal import newest_in_force
 from nantui.ui.model.snapshot import RunSnapshot
 
 CHANGES_IT = frozenset({"start", "stop", "kill", "rollback", "recover", "undo"})

@@ -18,10 +18,10 @@ from textual.widget import Widget
 
 from nantui.errors import UserError
 from nantui.machine.gpus import Sample
-from nantui.recovery.history import newest_in_force
 from nantui.run import status as run_status
 from nantui.run.commands import Command
 from nantui.run.events import Kept
+from nantui.run.journal import newest_in_force
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.results import current
