@@ -166,10 +166,8 @@ class Service:
     def _what_follows(self, ending: Ending) -> None:
         """Ask the policy and the plan, in the open: whoever waits for the end must not take this for it."""
         self.supervisor.publish(doing={"command": "", "kind": "auto", "stage": "", "text": "what follows?"})
-        if not self.told:
-            recovery.recover_unattended(self.supervisor, ending)
-        waiting = pending_commands(self.supervisor.layout)
-        self._left = ending if waiting and all(one.by != POLICY for _, one in waiting) else None
+        withdrew = not self.told and recovery.recover_unattended(self.supervisor, ending)
+        self._left = ending if withdrew else None
         recovery.follow_up(self.supervisor)
         self.supervisor.publish(doing=None)
 

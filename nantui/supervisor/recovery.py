@@ -139,19 +139,23 @@ def begins_with(port: RunPort, spec: Spec) -> dict[str, object] | None:
     return dict(phases_of(spec.plan)[place.number - 1].settings)
 
 
-def recover_unattended(port: RunPort, ending: Ending) -> None:
-    """Enqueue what the policy decides where the run may go on unattended, and no person has ended it or asked
-    for something already; a refusal is giving up.
+def recover_unattended(port: RunPort, ending: Ending) -> bool:
+    """Enqueue what the policy decides where the run may go on unattended, and no person has ended it; a
+    refusal is giving up. Tells whether it withdrew: the end is left to what somebody has asked for.
     """
     ended = ending.outcome in {DIVERGED, FAILED_OUTCOME, FINISHED, LOST} or ending.cause.kind == PREEMPTED
-    if not ended or not is_automatic(port) or commands.pending_commands(port.layout):
-        return
+    if not ended or not is_automatic(port):
+        return False
+    if waiting := commands.pending_commands(port.layout):
+        return all(command.by != POLICY for _, command in waiting)
     if ending.outcome != FINISHED:
         port.bring_up()
     try:
-        _follow(port, ending.outcome, act(port, Command("recover", {}, uuid.uuid4().hex, POLICY), "next"))
+        decision = act(port, Command("recover", {}, uuid.uuid4().hex, POLICY), "next")
+        return _follow(port, ending.outcome, decision)
     except UserError as error:
         give_up(port, ending.outcome, str(error))
+        return False
 
 
 def is_automatic(port: RunPort) -> bool:
@@ -163,7 +167,8 @@ def is_automatic(port: RunPort) -> bool:
     return spec is not None and spec.auto
 
 
-def _follow(port: RunPort, outcome: str, decision: JsonObject) -> None:
+def _follow(port: RunPort, outcome: str, decision: JsonObject) -> bool:
+    """Do as was decided; tells whether it was withdrawn."""
     why, action = str(decision.get("why") or decision.get("text") or ""), decision.get("action")
     if action in (RECOVER, RESUME):
         # Nobody is there to start it again once the GPU is free: it waits by itself.
@@ -175,11 +180,12 @@ def _follow(port: RunPort, outcome: str, decision: JsonObject) -> None:
         # On a full disk neither journal nor spool can be written.
         await_place(port, replace(command, options={"thin": options.get("thin"), **room}))
         if commands.pending_commands(port.layout):  # it would end what a person has begun meanwhile
-            return
+            return True
         port.journal.append("note", by=POLICY, text=f"unattended: {why}", **evidence)
         commands.put(spool_for(port.layout), command)
     elif action != NOTHING:
         give_up(port, outcome, why)
+    return False
 
 
 def give_up(port: RunPort, outcome: str, why: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +16,7 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, write_spec
 from nantui.supervisor import recovery
+from nantui.supervisor.__main__ import Service
 from nantui.supervisor.outcome import Ending
 
 
@@ -32,7 +33,7 @@ def supervisor(tmp_path: Path) -> Any:
         layout=layout,
         journal=Journal(layout.journal),
         said=said,
-        publish=lambda **changes: said.append(("published", changes["text"])),
+        publish=lambda **changes: said.append(("published", changes["text"])) if "text" in changes else None,
         tell=lambda event, text: said.append((event, text)),
         bring_up=lambda: early.append(True),
         early=early,
@@ -73,9 +74,24 @@ def test_what_a_person_asks_for_while_it_is_decided_comes_alone(
         return {"action": "recover", "why": "nan-safe", "options": {"to": "epoch2.pt"}}
 
     monkeypatch.setattr(recovery, "act", act)
-    recovery.recover_unattended(supervisor, Ending(DIVERGED))
+    assert recovery.recover_unattended(supervisor, Ending(DIVERGED)), "it is asked again where that fails"
     assert [one.id for _, one in commands.pending_commands(supervisor.layout)] == [own.id]
     assert not supervisor.journal.events() and not supervisor.said
+    assert recovery.recover_unattended(supervisor, Ending(DIVERGED)), "nor is it asked while that waits"
+
+
+def test_who_has_given_up_is_not_asked_again_for_what_came_meanwhile(
+    supervisor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def act(*request: Any) -> dict[str, Any]:
+        commands.put(commands.spool_for(supervisor.layout), commands.Command("set", by="me@here"))
+        return {"action": "give up", "why": "spent"}
+
+    monkeypatch.setattr(recovery, "act", act)
+    service = cast(Any, SimpleNamespace(supervisor=supervisor, told="", _left=None))
+    Service._what_follows(service, Ending(DIVERGED))
+    assert service._left is None
+    assert [event for event, _ in supervisor.said].count(DIVERGED) == 1
 
 
 @pytest.mark.parametrize("outcome", [FINISHED, STOPPED])
