@@ -21,7 +21,7 @@ from nantui.machine.process_identity import host_name
 from nantui.paths import user_state_dir
 from nantui.run.atomic_files import Identity, identity, read_json, read_text
 from nantui.run.attempts import read_attempt
-from nantui.run.documents import JsonObject, Large, known_fields
+from nantui.run.documents import Large, known_fields
 from nantui.run.events import documents
 from nantui.run.layout import RunLayout
 
@@ -46,13 +46,12 @@ def bind(run: Path) -> None:
     Commands that somebody else has left waiting in it are put aside first, and are never carried out.
     """
     run, known = run.resolve(), standing(run)
-    with refused(f"{_file().parent} cannot be written", "set XDG_STATE_HOME"):
-        if known == STRANGE:
-            commands = RunLayout(run).commands
-            with contextlib.suppress(FileNotFoundError):
-                commands.rename(commands.with_name(f"commands-not-carried-out-{os.urandom(4).hex()}"))
-        if known != HERE or not any(one.path == str(run) for one in _records(identity(_file()))):
-            _append(_record(run)._asdict())
+    if known == STRANGE:
+        commands = RunLayout(run).commands
+        with refused(f"{commands} cannot be put aside"), contextlib.suppress(FileNotFoundError):
+            commands.rename(commands.with_name(f"commands-not-carried-out-{os.urandom(4).hex()}"))
+    if known != HERE or not any(one.path == str(run) for one in _records(identity(_file()))):
+        _append(run)
 
 
 def standing(run: Path) -> str:
@@ -128,16 +127,17 @@ def begin_records() -> None:
     """Write down since when runs are recorded, once. Raises UserError where no run can be: whoever makes one
     asks before there is a directory.
     """
+    if not os.access(_file(), os.W_OK):
+        _append()
+
+
+def _append(run: Path | None = None) -> None:
     with refused(f"{_file().parent} cannot be written", "set XDG_STATE_HOME"):
-        if not os.access(_file(), os.W_OK):
-            _append({})
-
-
-def _append(record: JsonObject) -> None:
-    _file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "ab") as file:
-        file.write((json.dumps({"t": time.time(), **record}) + "\n").encode())
+        about = _record(run)._asdict() if run else {}
+        _file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(_file(), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "ab") as file:
+            file.write((json.dumps({"t": time.time(), **about}) + "\n").encode())
 
 
 def _file() -> Path:
