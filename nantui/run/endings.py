@@ -1,4 +1,4 @@
-"""How an attempt ended: every kind in one table, and the rules that tell them apart.
+"""How an attempt ended: every kind, and the rules that tell them apart.
 
 A rule reads what is left of an attempt: the ranks' last words, the lines of the log that say why, the exit
 status, signals, and what the kernel counted. The ranks' own words decide where they are clear; a rank that
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from nantui.run.attempts import DIVERGED as DIVERGED_OUTCOME
 from nantui.run.attempts import FINISHED, STOPPED
+from nantui.run.documents import table
 from nantui.run.events import AttemptEnded
 from nantui.terminal_text import printable, without_sequences
 
@@ -26,7 +27,7 @@ EXCEPTION, BAD_ARGUMENTS, DIVERGED = "exception", "bad_arguments", "diverged"
 @dataclass(frozen=True)
 class EndingKind:
     """`title` stands on screens, `remedy` is what `--auto` does; `most` is how often in a row without an
-    epoch gained (0: nothing is done by itself).
+    epoch gained (0: nothing is done by itself). The kinds themselves are in configs/tables/endings.json.
     """
 
     title: str
@@ -34,24 +35,7 @@ class EndingKind:
     most: int = 0
 
 
-WITHOUT = "after the second time, with leave_out_gpu=True, without the GPU that is named"
-ENDINGS: Mapping[str, EndingKind] = {
-    CUDA_OOM: EndingKind("out of GPU memory", "resume with a smaller batch that divides nbs", 4),
-    HOST_OOM: EndingKind("out of the host's memory", "resume without cache=ram, then with fewer workers", 4),
-    LOADER: EndingKind("a data loader's worker died", "resume with fewer workers, at last with none", 4),
-    CUDA_ERROR: EndingKind("CUDA error", f"resume, {WITHOUT}", 2),
-    COLLECTIVE: EndingKind("the ranks lost each other (NCCL or gloo)", f"resume, {WITHOUT}", 3),
-    HUNG: EndingKind("a rank hung", f"stacks of all ranks are kept, it is ended and resumed, {WITHOUT}", 3),
-    KILLED: EndingKind("killed by a person", "nothing"),
-    PREEMPTED: EndingKind("told to end (SIGTERM or SIGUSR1)", "resume, where the host stays", 10),
-    REBOOTED: EndingKind("the host was rebooted or the container restarted", "resume", 10),
-    HOST_LOST: EndingKind("another host was lost", "resume, once enough hosts are there", 10),
-    DISK_FULL: EndingKind("the disk is full", "old restore points by the clock go, wait for room, resume", 3),
-    DATA_GONE: EndingKind("the data, or the mount it lies on, is gone", "wait until it is back, resume", 3),
-    EXCEPTION: EndingKind("an exception in the training's code", "nothing without a change"),
-    BAD_ARGUMENTS: EndingKind("wrong arguments", "nothing without a change"),
-    DIVERGED: EndingKind("diverged", "back in memory at first, then an older checkpoint and the next remedy"),
-}  # fmt: skip
+ENDINGS: Mapping[str, EndingKind] = {name: EndingKind(**row) for name, row in table("endings").items()}
 MOST_IN_A_ROW = 12
 """How often in all an attempt is made by itself without an epoch gained, whatever ended the ones before."""
 

@@ -17,19 +17,14 @@ import yaml
 from nantui.errors import UserError
 from nantui.run.atomic_files import read_owned, read_yaml, write_atomic
 from nantui.run.binding import HERE, standing
-from nantui.run.documents import LARGEST_YAML, Document, JsonObject, Settings, fields_of, parse_yaml
+from nantui.run.documents import LARGEST_YAML, Document, JsonObject, Settings, fields_of, parse_yaml, table
 from nantui.run.growing_files import head
 
-OURS_DEFAULTS: Settings = {
-    "guard": "protect", "on_suspicion": "warn", "grad_clip": 10.0, "rewarmup": 0,
-    "restore_every_minutes": 0.0, "keep_restore_points": 3, "max_consecutive_skips": 5, "skip_window": 200,
-    "max_skip_share": 0.2, "loss_limit": 12.0, "loss_patience": 20, "min_loss_scale": 1.0,
-    "step_points": "auto", "exact": False, "leave_out_gpu": False,
-}  # fmt: skip
-OURS_CHOICES = {
-    "guard": ("protect", "observe", "off"), "on_suspicion": ("warn", "end"), "step_points": ("auto", "off"),
-}  # fmt: skip
-OURS_NUMBERS = frozenset(("step_points",))
+OURS = table("settings")
+"""What there is to say of each of nantui's own settings."""
+OURS_DEFAULTS: Settings = {name: row["default"] for name, row in OURS.items()}
+OURS_CHOICES = {name: tuple(row["choices"]) for name, row in OURS.items() if "choices" in row}
+OURS_NUMBERS = frozenset(name for name, row in OURS.items() if row.get("number"))
 """Settings with choices that may also be a number."""
 SECRET = re.compile(
     r"TOKEN|SECRET|PASSW|CREDENTIAL|APIKEY|PRIVATE|SESSION|COOKIE|AUTH|WEBHOOK|DSN|(^|_)(KEYS?|PASS|PWD)(_|$)",

@@ -28,7 +28,7 @@ from nantui.errors import UserError
 from nantui.machine.training_python import locate, training_python
 from nantui.run.atomic_files import read_text
 from nantui.run.documents import Settings, table
-from nantui.run.spec import OURS_CHOICES, OURS_DEFAULTS, OURS_NUMBERS
+from nantui.run.spec import OURS, OURS_CHOICES, OURS_DEFAULTS, OURS_NUMBERS
 from nantui.settings.values import is_number, parse_value, show_value
 
 OTHER_MODES = frozenset({"Predict", "Visualize", "Export", "Tracker", "Custom config.yaml"})
@@ -47,8 +47,6 @@ LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LINE = re.compile(r"^(?P<name>[a-z_0-9]+):(?P<value>[^#]*)(?:#\s*(?:\((?P<types>[^)]*)\))?\s*(?P<help>.*))?$")
 HEADING = re.compile(r"^#\s*(?P<name>[A-Z][\w/ .-]*?)\s*-*\s*$")
 GROUP = "nantui"
-HELP = table("settings")
-"""What there is to say of our own settings: `help`, and where it is not 0 the `lowest`, and the `highest`."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +219,7 @@ def _load(package: Path) -> Schema:
 def own_settings() -> Iterator[Field]:
     """Yield nantui's own settings, described like Ultralytics' so that one form and one parser serve both."""
     for name, default in OURS_DEFAULTS.items():
-        kind, told = type(default).__name__, HELP[name]
+        kind, told = type(default).__name__, OURS[name]
         types = (kind, "float") if name in OURS_NUMBERS else (kind,)
         has_range = name in OURS_NUMBERS or is_number(default)
         limits = (told.get("lowest", 0), told.get("highest")) if has_range else None
