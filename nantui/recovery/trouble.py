@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from statistics import median
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from nantui.recovery.history import attempts_in_force
 from nantui.run import events
@@ -193,7 +193,7 @@ def vouched_for(rows: Sequence[EpochRow]) -> set[int]:
         heals = later is not None and not resumed(row, later) and (later.finite or heals)
         bad = (name for name, value in row.values.items() if not math.isfinite(value))
         sound = row.finite or all(name.startswith("val/") for name in bad)
-        if sound and (quality(row) > 0 or heals):
+        if sound and (heals or quality(row) > 0):
             found.add(row.epoch)
         later = row
     return found
@@ -237,8 +237,7 @@ class Judgement:
         return f"{'before the guard warned' if self.said else IN_WORDS[self.kind]}; {self.in_words}"
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """An epoch in brief: the sums of its losses (0.0 without any), the metric that decides about best.pt, and
     whether the training had `settled`.
     """
@@ -264,12 +263,12 @@ def judge_warnings(record: RunRecord) -> Judgement | None:
     """Return what the guard first said of finite numbers in the work in force, None where an epoch since then
     has had at least half of the best metric so far: then nothing came of it.
     """
-    best, good, left = 0.0, 1, left_behind(record)
-    for row in record.epochs:
-        best = max(best, quality(row))
-        good = row.epoch if 0 < best <= 2 * quality(row) else good
     seen = [as_incident(one) if isinstance(one, events.Warned) else one for one in record.journal]
     said = [one for one in of_kind(seen, Incident) if one.action == WARNED and one.incident in SAID]
+    left, best, good = left_behind(record), 0.0, 1
+    for row in record.epochs if said else ():
+        best = max(best, quality(row))
+        good = row.epoch if 0 < best <= 2 * quality(row) else good
     held = [one for one in said if one.attempt is not None and _place(one) < left.get(one.attempt, NOWHERE)]
     last = [one for one in held if (one.epoch or 0) >= good]
     first = min(last, key=lambda one: one.epoch or 0, default=None)

@@ -83,24 +83,25 @@ class Results:
     def __init__(self) -> None:
         self.rows: list[EpochRow] = []
         self._header: list[str] = []
+        self._segment = 0
 
     def feed(self, lines: Iterable[str]) -> None:
         """Take more lines; one that makes no sense is left out."""
         for cells in cells_of(lines):
             if is_header(cells):
                 self._header = columns_of(cells)
-            elif (row := _parse_row(self._header, cells)) is not None:
+            elif (row := _parse_row(self._header, cells, self._segment)) is not None:
                 self._add(row)
 
     def _add(self, row: EpochRow) -> None:
         """A row begins a new segment where its epoch does not rise, which supersedes what it repeats."""
-        segment = self.rows[-1].segment if self.rows else 0
         if self.rows and row.epoch <= self.rows[-1].epoch:
-            segment += 1
+            self._segment += 1
+            row = replace(row, segment=self._segment)
             self.rows = [
                 replace(old, superseded=True) if old.epoch >= row.epoch else old for old in self.rows
             ]
-        self.rows.append(replace(row, segment=segment))
+        self.rows.append(row)
 
 
 def columns_of(cells: Iterable[str]) -> list[str]:
@@ -159,7 +160,7 @@ def current(rows: Iterable[EpochRow]) -> list[EpochRow]:
     return sorted((row for row in rows if not row.superseded), key=lambda row: row.epoch)
 
 
-def _parse_row(header: list[str], cells: list[str]) -> EpochRow | None:
+def _parse_row(header: list[str], cells: list[str], segment: int) -> EpochRow | None:
     if not header or len(cells) != len(header):
         return None
     try:
@@ -167,7 +168,9 @@ def _parse_row(header: list[str], cells: list[str]) -> EpochRow | None:
         epoch = int(numbers.pop("epoch"))
     except (ValueError, KeyError, OverflowError):
         return None
-    return EpochRow(epoch, numbers.pop("time", math.nan), numbers, 0) if abs(epoch) <= MOST_EPOCHS else None
+    if abs(epoch) > MOST_EPOCHS:
+        return None
+    return EpochRow(epoch, numbers.pop("time", math.nan), numbers, segment)
 
 
 def epoch_seconds(rows: Iterable[EpochRow]) -> list[float]:
