@@ -68,7 +68,8 @@ def own_row(metadata: Metadata) -> dict[str, object]:
     A stripped file has no epoch, and a stripped `best.pt` carries the results of `last.pt`
     (`final_eval` in Ultralytics' engine/trainer.py), so its row is the one with its own metrics.
     """
-    rows = _rows(metadata.results)
+    names = [name.strip() for name in metadata.results]
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*metadata.results.values(), strict=False)]
     if metadata.epoch is not None:
         own = [row for row in rows if row.get("epoch") == metadata.epoch + 1]
     else:
@@ -85,12 +86,6 @@ def not_finite(values: Mapping[str, object]) -> list[str]:
         if (type(value) is float and not math.isfinite(value))
         or (type(value) is str and value.strip().lower().lstrip("+-") in named)
     ]
-
-
-def _rows(results: Mapping[str, list[object]]) -> list[dict[str, object]]:
-    columns = {key.strip(): values for key, values in results.items()}
-    length = min(map(len, columns.values()), default=0)
-    return [{key: values[index] for key, values in columns.items()} for index in range(length)]
 
 
 def agrees(row: Mapping[str, object], metrics: Mapping[str, object]) -> bool:

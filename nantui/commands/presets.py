@@ -47,7 +47,7 @@ def _show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
     facts = gather_inputs(read_run(arguments.against), {}, arguments.python)
     usable = any(one.usable for one in facts.candidates)
     in_effect = settings_in_effect(facts, choose_restore(facts, None, restart=not usable))
-    rows = apply_all(find_presets(arguments.names, schema, facts.layout.run), in_effect, schema.fields)
+    rows = apply_all(find_presets(arguments.names, schema, facts.record.run), in_effect, schema.fields)
     then = {**in_effect, **changed(rows)}
     findings = [one for one in lint(then, known_about(facts.record, in_effect)) if one.name in changed(rows)]
     lines = settings_table(rows) or ["nothing changes: every setting is so already"]

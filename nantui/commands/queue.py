@@ -169,8 +169,9 @@ def _move(arguments: argparse.Namespace) -> None:
     if len(arguments.words) != 2 or not all(word.isdigit() for word in arguments.words):
         raise UserError("move what, where? nantui queue move NUMBER PLACE, e.g. nantui queue move 7 1")
     number, place = arguments.words[0], int(arguments.words[1])
-    after = (entries.moved(entries.read_queue(), number, place) if arguments.dry_run
-             else entries.move(number, place))  # fmt: skip
+    after = entries.moved(entries.read_queue(), number, place)
+    if not arguments.dry_run:
+        after = entries.change(lambda queue: entries.moved(queue, number, place))
     found = [str(entry.number) for entry in after.in_state(WAITING)].index(number) + 1
     common.say(f"#{number} {'would be' if arguments.dry_run else 'is'} at place {found} of those that wait")
 

@@ -127,6 +127,13 @@ def ref_of(pid: int) -> ProcessRef | None:
     return None if stat is None else ProcessRef(pid, created, stat.ticks)
 
 
+def this_process() -> ProcessRef:
+    """Return the identity of this very process."""
+    own = ref_of(os.getpid())
+    assert own is not None, "this process exists"
+    return own
+
+
 def ref_from(document: Any) -> ProcessRef | None:
     """Return the identity that a file holds, None where it holds none."""
     try:

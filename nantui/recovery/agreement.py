@@ -18,11 +18,12 @@ from nantui.checkpoint.verdict import Verdict
 from nantui.errors import FAILED, NO, UserError
 from nantui.run.atomic_files import read_yaml
 from nantui.run.binding import HERE, MOVED, STARTS, standing, was_in
+from nantui.run.documents import fields_of
 from nantui.run.events import Created, newest
 from nantui.run.journal import Journal, pending_edits
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
-from nantui.run.spec import read_args
+from nantui.run.spec import Spec, read_args
 
 PICKLES = (".pt", ".pth", ".pkl", ".ckpt")
 NOT_LOADED_AGAIN = frozenset({"model", "pretrained", "resume"})
@@ -44,13 +45,14 @@ def would_run(layout: RunLayout) -> list[str]:
     names no program, and its checkpoints are judged before they are loaded.
     """
     known, spec = standing(layout.run), read_yaml(layout.spec)
+    asked = fields_of(Spec, spec or {})
     strange = known != HERE and layout.is_ours()
     if not strange and spec is not None:
         return []
     catalog, journal = Catalog(layout.weights), Journal(layout.journal).events()
     verdicts = [catalog.verdict(file.path) for file in catalog.files() if not file.in_backup]
     edits = pending_edits(journal) if strange else {}
-    named = [read_args(layout.args_yaml), edits, *(one.train_args for one in verdicts), *_asked(spec or {})]
+    named = [read_args(layout.args_yaml), edits, *(one.train_args for one in verdicts), *_asked(asked)]
     created = newest(journal, Created)
     places = [Path(), layout.run, Path(created.cwd if created else "")]
     data = list(dict.fromkeys(str(one["data"]) for one in named if one.get("data")))
@@ -59,22 +61,21 @@ def would_run(layout: RunLayout) -> list[str]:
         return []
     where = next((one["save_dir"] for one in named if one.get("save_dir")), "another place")
     lines = [f"moved here from {was_in(layout.run)}" if known == MOVED else f"not made here, but in {where}"]
-    lines += [*_programs(spec or {}), *(f"sets {name}={value}" for name, value in edits.items())]
+    lines += [*_programs(asked), *(f"sets {name}={value}" for name, value in edits.items())]
     lines += [*(f"trains on the data set {one}" for one in data), *code]
     return [*(lines if strange else lines[1:]), *_unpickled(layout, verdicts, named)]
 
 
 def _asked(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    plan = spec.get("plan") if isinstance(spec.get("plan"), dict) else {}
-    phases = plan.get("phases") if isinstance(plan, dict) else []
-    own = [spec.get("train"), *(one.get("settings") for one in phases or [] if isinstance(one, dict))]
-    return [one for one in own if isinstance(one, dict)]
+    phases = (spec.get("plan") or {}).get("phases")
+    own = [one.get("settings") for one in phases if isinstance(one, dict)] if isinstance(phases, list) else []
+    return [one for one in (spec.get("train"), *own) if isinstance(one, dict)]
 
 
 def _programs(spec: Mapping[str, Any]) -> Iterator[str]:
     if spec.get("python"):
         yield f"runs the interpreter {spec['python']}"
-    if isinstance(spec.get("exec"), dict):
+    if spec.get("exec"):
         argv, kept = spec["exec"].get("argv"), spec["exec"].get("env")
         words = shlex.join(map(str, argv)) if isinstance(argv, list) else str(argv)
         yield f"runs the command {words} in {spec['exec'].get('cwd')}"

@@ -199,7 +199,7 @@ def propose_presets(
     facts: PlanInputs, in_effect: Mapping[str, object], bf16: bool | None, proof: Proof
 ) -> tuple[str, ...]:
     """Return the remedy that the evidence and the earlier recoveries suggest, as presets."""
-    earlier, presets = earlier_recoveries(facts.record), load_presets(facts.schema, facts.layout.run)
+    earlier, presets = earlier_recoveries(facts.record), load_presets(facts.schema, facts.record.run)
     step = next_step(load_ladder(), earlier, proof, presets, in_effect, facts.schema.fields, bf16=bf16)
     return (step,) if step and step != QUARANTINE else ()
 
@@ -209,7 +209,7 @@ def choose_restore(facts: PlanInputs, to: str | None, restart: bool) -> Candidat
     going back in a finished run would only repeat its last epochs.
     """
     if to and not restart:
-        return pick(facts.candidates, to, facts.layout)
+        return pick(facts.candidates, to, facts.record.layout)
     before = choose(facts.candidates, seen.epoch) if (seen := facts.judgement) and seen.said else None
     restore = None if restart else before or choose(facts.candidates)
     done = next((one for one in facts.candidates if one.finished), None)
@@ -239,7 +239,7 @@ def put_together(
     before = choose(facts.candidates, judgement.epoch) if judgement and restore else None
     second = before if before and restore and (before.work or 0) < (restore.work or 0) else None
     return Plan(
-        id=id, run=facts.layout.run, mode=RESUME if restore else RESTART, restore=restore,
+        id=id, run=facts.record.run, mode=RESUME if restore else RESTART, restore=restore,
         candidates=tuple(facts.candidates), trouble=facts.trouble, reason=facts.reason_for(restore),
         judgement=judgement, second=second,
         moves=tuple(checkpoints_aside(facts, id, restore, best, re.sub(r"[^\w.-]", "-", label))),
@@ -260,7 +260,7 @@ def afterwards_of(
     place = place_of(facts.spec.plan) if facts.spec else None
     if not presets or (place is not None and place.number < place.of):
         return None
-    wanted = find_presets(presets, facts.schema, facts.layout.run)
+    wanted = find_presets(presets, facts.schema, facts.record.run)
     return phase_after([preset.then for preset in wanted], in_effect, rows)
 
 
@@ -272,7 +272,7 @@ def checkpoints_aside(
     `restore` None moves all of them (plan B). `record_ends` is the telling part of the name under which
     the old best is kept when its fitness can no longer be compared.
     """
-    layout = facts.layout
+    layout = facts.record.layout
     folders = [one for one in (layout.weights, layout.corrupted_backup) if one.is_dir()]
     taken = {f"{one.relative_to(layout.run)}/{path.name}" for one in folders for path in one.iterdir()}
     moves = []
@@ -364,7 +364,7 @@ def warnings_for(
 
 def finished_words(facts: PlanInputs, done: Candidate, older: Candidate | None) -> str:
     """Return that a run is finished and how one goes on all the same, in the shell and in the cockpit."""
-    work, run = done.work or 0, facts.layout.run
+    work, run = done.work or 0, facts.record.run
     text = f"{run.name} is finished, all {work} epochs are trained; to train longer raise epochs, "
     text += f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, w, then R); to begin "
     text += f"again, all of it moved aside: nantui recover {run} --restart (in the cockpit: R, then b)"

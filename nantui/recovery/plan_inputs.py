@@ -33,7 +33,6 @@ from nantui.recovery.trouble import (
     validated_in_fp32,
 )
 from nantui.recovery.undo import COPIES
-from nantui.run.layout import RunLayout
 from nantui.run.points import StepPoint, differences, step_points
 from nantui.run.record import Reached, RunRecord, in_full
 from nantui.run.spec import OURS_DEFAULTS, Spec, read_args
@@ -63,11 +62,6 @@ class PlanInputs:
     judgement: Judgement | None = None
     ruin: Ruin | None = None
     overflowed: tuple[int, ...] = ()
-
-    @property
-    def layout(self) -> RunLayout:
-        """Where the run's files are."""
-        return self.record.layout
 
     @property
     def spec(self) -> Spec | None:

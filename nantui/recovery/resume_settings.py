@@ -99,7 +99,7 @@ def rows_for(
     """Return a row for each setting that changes: by the presets, then by what was asked for by name, which
     has the last word; by `guard` and `remedies` what is proposed beside them, as memory allows.
     """
-    wanted = find_presets(presets, facts.schema, facts.layout.run)
+    wanted = find_presets(presets, facts.schema, facts.record.run)
     rows = apply_all(wanted, in_effect, facts.schema.fields)
     if guard and in_effect.get("guard") != "protect":
         why = "the next bad batch costs one step instead of the run"

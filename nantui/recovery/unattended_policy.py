@@ -229,7 +229,7 @@ def _after_room(facts: PlanInputs, in_effect: Mapping[str, Any], cause: Cause) -
 
 def _after_data(facts: PlanInputs, in_effect: Mapping[str, Any], cause: Cause) -> More:
     named = _PATH.search(cause.evidence)
-    path = named[0] if named else str(in_effect.get("data") or facts.layout.run)
+    path = named[0] if named else str(in_effect.get("data") or facts.record.run)
     return {"until_there": path}, f"resume once {path} is there"
 
 
@@ -297,7 +297,7 @@ def climb(facts: PlanInputs, earlier: Sequence[Earlier], ladder: Ladder) -> Deci
         return Decision(RECOVER, "no clean checkpoint is left: begin again", options)
     restore = usable[0]
     in_effect = settings_in_effect(facts, restore)
-    presets = load_presets(facts.schema, facts.layout.run)
+    presets = load_presets(facts.schema, facts.record.run)
     proof = proven(facts.record, facts.reason_for(restore))
     bf16 = has_bf16(gpus_of(in_effect.get("device")))
     step = next_step(ladder, earlier, proof, presets, in_effect, facts.schema.fields, bf16=bf16)

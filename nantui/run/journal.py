@@ -47,7 +47,7 @@ from nantui.run.layout import RunLayout
 from nantui.terminal_text import printable
 
 LONGEST_S = 900.0
-POLL_S = 0.1
+POLL_S = 0.02
 TAKEN = frozenset({errno.EAGAIN, errno.EACCES})
 RESUMES_KEPT = 2
 """How many resumes can be taken back: the copies of older ones have gone."""
@@ -168,12 +168,9 @@ def sole_doer(layout: RunLayout, longest_s: float = LONGEST_S) -> Iterator[None]
         layout.home.mkdir(exist_ok=True)
         descriptor = _open(layout, os.O_CREAT)
     try:
-        until = time.monotonic() + longest_s
-        while not take(descriptor):
-            if time.monotonic() > until:
-                text = f"another process has been at work on it for {longest_s:.0f} s"
-                raise UserError(f"{layout.run.name}: {text}; nothing was done", FAILED)
-            time.sleep(POLL_S)
+        if not take(descriptor, longest_s):
+            text = f"another process has been at work on it for {longest_s:.0f} s"
+            raise UserError(f"{layout.run.name}: {text}; nothing was done", FAILED)
         os.set_inheritable(descriptor, True)
         yield
     finally:
@@ -196,8 +193,17 @@ def _open(layout: RunLayout, flags: int = 0) -> int:
     return os.open(layout.journal, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o666)
 
 
-def take(descriptor: int) -> bool:
-    """Take the lock if it is free; True also where this mount has no locks at all."""
+def take(descriptor: int, longest_s: float = 0.0) -> bool:
+    """Take the lock once it is free, False where it is not within `longest_s`; True also where this mount has
+    no locks at all.
+    """
+    until = time.monotonic() + longest_s
+    while not (free := _take_now(descriptor)) and time.monotonic() < until:
+        time.sleep(POLL_S)
+    return free
+
+
+def _take_now(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -25,8 +25,8 @@ from nantui.machine.process_identity import (
     alive,
     machine_from,
     ref_from,
-    ref_of,
     this_machine,
+    this_process,
 )
 from nantui.run.atomic_files import read_json, read_text, to_json, write_atomic, write_json
 from nantui.run.commands import local_copies
@@ -105,10 +105,13 @@ class RunLock:
             self.path.unlink(missing_ok=True)
 
     def _create(self) -> bool:
-        own = ref_of(os.getpid())
-        assert own is not None, "this process exists"
         beside = self.path.with_name(f".{self.path.name}.{self.token}")
-        document = {"token": self.token, "process": asdict(own), **asdict(self.machine), "t": time.time()}
+        document = {
+            "token": self.token,
+            "process": asdict(this_process()),
+            **asdict(self.machine),
+            "t": time.time(),
+        }
         write_json(beside, document)
         try:
             os.link(beside, self.path)

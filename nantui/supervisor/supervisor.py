@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import FAILED, UserError
-from nantui.machine.process_identity import ProcessRef, alive, ref_from, ref_of, this_machine
+from nantui.machine.process_identity import ProcessRef, alive, ref_from, ref_of, this_machine, this_process
 from nantui.machine.process_tree import Leftover, end_all, members, own_children, shared_memory_of
 from nantui.machine.waiting_process import WaitingProcess
 from nantui.run.atomic_files import read_own_json, write_json
@@ -94,8 +94,7 @@ class Supervisor:
         """Journal entries that the disk refused, oldest first, also an earlier supervisor's."""
         self.seen_start = False
         """Whether this very process saw the attempt begin, and so would have seen it end."""
-        own = ref_of(os.getpid())
-        assert own is not None, "this process exists"
+        own = this_process()
         self.before = read_state(layout.supervisor) if standing(layout.run) != STRANGE else None
         before = self.before or SupervisorState(own, this_machine(), state="", since=time.time())
         self.state = replace(before, process=own, machine=this_machine(), doing=None)

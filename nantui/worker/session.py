@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nantui.errors import UserError
-from nantui.machine.process_identity import ref_of, this_machine
+from nantui.machine.process_identity import this_machine, this_process
 from nantui.run.attempts import (
     EXIT_CODES,
     PREEMPTED_CODE,
@@ -81,8 +81,7 @@ class Session:
 
     def register(self) -> None:
         """Say which process this is, so that it can be found and told apart from a later one."""
-        own = ref_of(os.getpid())
-        assert own is not None, "this process exists"
+        own = this_process()
         where = asdict(this_machine())
         self.recorder.event("registered", **asdict(own), **where, uuid=self.attempt.uuid)
 

@@ -22,7 +22,7 @@ from typing import Any
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.gpus import device_count
-from nantui.machine.process_identity import host_id, host_name, ref_of, this_machine
+from nantui.machine.process_identity import host_id, host_name, this_machine, this_process
 from nantui.machine.process_tree import end_all, members, prepare_process
 from nantui.run.atomic_files import write_json
 from nantui.run.attempts import FINISHED, Attempt
@@ -47,11 +47,8 @@ class Agent:
 
     def __init__(self, layout: RunLayout, device: str, python: str | None, config: Config) -> None:
         self.layout, self.python, self.patience = layout, python, config.patience
-        own = ref_of(os.getpid())
-        assert own is not None, "this process exists"
-        self.report = reports.Report(
-            host_id(), own, this_machine(), device=device, devices=device_count(device)
-        )
+        here = host_id(), this_process(), this_machine()
+        self.report = reports.Report(*here, device=device, devices=device_count(device))
         self.leaving = False
         self._child: subprocess.Popen[bytes] | None = None
         self._link: Link | None = None
@@ -224,7 +221,7 @@ def leave_a_witness(layout: RunLayout, patience: Patience) -> None:
     The witness waits at a pipe whose other end this process alone holds: only its end wakes it, no pause and
     no slow disk. Whatever kills both (the host's end, a control group's) leaves the silence to tell.
     """
-    own, (reader, writer) = ref_of(os.getpid()), os.pipe()
+    own, (reader, writer) = this_process(), os.pipe()
     if os.fork():
         os.close(reader)  # `writer` stays open for as long as this process lives
         return

@@ -33,7 +33,7 @@ WAITING, GOING = "waiting", "going"
 KEPT_ENDED = 50
 """Of what has ended only the newest stay in the list: the runs themselves tell the rest."""
 MOST = 20_000
-CHANGE_S, POLL_S = 30.0, 0.02
+CHANGE_S = 30.0
 ASKED_S = 1.0
 """Whoever only asks whether the process lives holds its lock for an instant."""
 
@@ -200,11 +200,6 @@ def moved(queue: Queue, word: str, place: int) -> Queue:
     return replace(queue, entries=(*before, *others))
 
 
-def move(word: str, place: int) -> Queue:
-    """Put a waiting entry at this place in the queue's file."""
-    return change(lambda queue: moved(queue, word, place))
-
-
 def move_by(run: str, by: int) -> str:
     """Put a waiting run so many places further back; returns a line for people. Raises UserError."""
 
@@ -259,10 +254,7 @@ def _lock(name: str, longest_s: float = 0.0) -> Iterator[bool]:
         folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(folder() / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        until = time.monotonic() + longest_s
-        while not (held := take(descriptor)) and time.monotonic() < until:
-            time.sleep(POLL_S)
-        yield held
+        yield take(descriptor, longest_s)
     finally:
         os.close(descriptor)
 
