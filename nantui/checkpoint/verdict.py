@@ -10,28 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from nantui.run.documents import Document, Large
+from nantui.run.documents import Document, Large, table
 from nantui.terminal_text import is_printable, printable
 
-# Every kind a finding can have, worst first; the table of people and `findings` are sorted by it.
-FINDING_KINDS = (
-    "unsafe",  # the pickle names or calls something outside the known set: never load it
-    "torn",  # the file is not whole: truncated, empty, no zip, a hole in the middle
-    "crc",  # a record's bytes do not match its CRC-32: bit rot, or a copy gone wrong
-    "cannot-read",  # nothing can be said: no permission, the legacy format, an exotic dtype, over a limit
-    "nan",  # NaN in the weights
-    "inf",  # infinity in the weights
-    "laundered",  # NaN or infinity that Ultralytics turned into 0 or +-65504 when it saved
-    "metrics",  # NaN in the metrics or losses of the checkpoint's own epoch
-    "optimizer",  # only optimizer or scaler state is bad: a rebase rebuilds it
-    "validation",  # NaN in validation losses alone, beside metrics above 0: the network works, a warning
-    "decayed",  # matrices of exact 0 in a file whose own metrics show a network that works: a warning
-    "saturated",  # values at the dtype's limit: a warning, large healthy values look the same
-    "unchecked",  # a check of CRCs was asked for, and the file was written without any
-    "not-ultralytics",  # weights, but not in an Ultralytics checkpoint
-    "missing-class",  # a class of Ultralytics' that the installed one does not have: it cannot be loaded here
-    "unknown-class",  # a user's own class: loading runs its code, so its name has to be allowed first
-)
+FINDING_KINDS = tuple(table("finding_kinds"))
+"""Every kind a finding can have, worst first; the table of people and `findings` are sorted by it."""
 CORRUPT_KINDS = frozenset({"nan", "inf", "laundered", "metrics"})
 UNREADABLE_KINDS = frozenset({"unsafe", "torn", "crc", "cannot-read"})
 MOST_FINDINGS = 5_000  # YOLOv8x has about 700 tensors

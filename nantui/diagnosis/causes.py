@@ -34,12 +34,7 @@ WORTH_ADVICE = 0.1
 MOST = 3
 """Causes that are given advice, when they are at least this probable."""
 SURE = 0.5
-BY_HAND = {
-    evidence.DATA: "look for the images: nantui labels RUN --images, then again with --quarantine",
-    evidence.CHECKPOINT: "go back to an older, clean checkpoint: nantui recover RUN; settings can stay",
-    evidence.SINGULAR: "look for a division, logarithm or root of zero in the loss; add an epsilon",
-    evidence.HARDWARE: "if it comes back, test the GPU's memory (nvidia-smi -q -d ECC)",
-}
+BY_HAND = {name: row["by_hand"] for name, row in evidence.CAUSES.items() if "by_hand" in row}
 
 
 @dataclass(frozen=True)

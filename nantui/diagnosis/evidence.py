@@ -25,7 +25,7 @@ from nantui.checkpoint.catalog import Catalog
 from nantui.diagnosis.facts import TroubleFacts
 from nantui.errors import UserError
 from nantui.labels.problem_kinds import ERROR, KINDS
-from nantui.run.documents import JsonObject
+from nantui.run.documents import JsonObject, table
 from nantui.run.events import Incident
 from nantui.settings.values import number
 from nantui.words import count
@@ -33,17 +33,10 @@ from nantui.words import count
 EXPLOSION, RATE, DATA, FP16 = "gradient_explosion", "learning_rate", "data", "fp16_overflow"
 CHECKPOINT, SINGULAR, HARDWARE = "contaminated_checkpoint", "singular_loss", "hardware"
 
-TITLES = {
-    EXPLOSION: "gradient explosion",
-    RATE: "learning rate too high",
-    DATA: "data or augmentation anomaly",
-    FP16: "fp16 overflow under AMP",
-    CHECKPOINT: "a contaminated checkpoint was resumed",
-    SINGULAR: "a numerically singular loss",
-    HARDWARE: "hardware or a transient fault",
-}
-GUIDE = {EXPLOSION: 0.70, RATE: 0.15, DATA: 0.10, FP16: 0.05}
-BESIDE = {CHECKPOINT: 0.02, SINGULAR: 0.02, HARDWARE: 0.01}
+CAUSES = table("causes")
+TITLES: Mapping[str, str] = {name: row["title"] for name, row in CAUSES.items()}
+GUIDE: Mapping[str, float] = {name: row["guide"] for name, row in CAUSES.items() if "guide" in row}
+BESIDE: Mapping[str, float] = {name: row["beside"] for name, row in CAUSES.items() if "beside" in row}
 PRIOR = {**{name: share * (1 - sum(BESIDE.values())) for name, share in GUIDE.items()}, **BESIDE}
 USUAL_ACTIVATION = 1e3
 """Outputs of a healthy YOLO stay in the tens; below this, nothing in the forward pass is extreme."""

@@ -22,17 +22,8 @@ from typing import NamedTuple, TypeAlias
 
 from nantui.recovery.history import attempts_in_force
 from nantui.run import events
-from nantui.run.events import (
-    AttemptStarted,
-    EpochEnded,
-    Incident,
-    InEffect,
-    Kept,
-    UndoDone,
-    ValidationPrecision,
-    of_kind,
-)
-from nantui.run.incidents import ENDED, OBSERVED, SUSPICIONS, WARNED, as_incident
+from nantui.run.events import of_kind
+from nantui.run.incidents import ENDED, INCIDENTS, OBSERVED, SUSPICIONS, WARNED, as_incident
 from nantui.run.journal import in_force
 from nantui.run.record import RunRecord
 from nantui.run.results import EpochRow, columns, practically_zero
@@ -67,11 +58,6 @@ tests/recovery/data was at 460 times for a while, with metrics that had not gone
 Place: TypeAlias = tuple[float, float]
 """Epoch and step, from 1; the end of an epoch is at step infinity."""
 NEVER, NOWHERE = (math.inf, 0.0), (0.0, 0.0)
-IN_WORDS = {
-    ZERO: "before the training losses were zero",
-    EXPLODED: "before the validation losses left their history",
-    LOST: "before the metrics were lost",
-}
 
 
 @dataclass(frozen=True)
@@ -114,9 +100,9 @@ def left_behind(record: RunRecord) -> dict[int, Place]:
     the journal knows no attempt of that number (under `attach`), the clock tells whether it is younger than
     the last rollback, and an undo may have brought all of its work back.
     """
-    known = {event.attempt for event in of_kind(record.journal, AttemptStarted)}
-    kept = {one.id for one in of_kind(record.journal, Kept)}
-    undone = any(one.of not in kept for one in of_kind(record.journal, UndoDone))
+    known = {event.attempt for event in of_kind(record.journal, events.AttemptStarted)}
+    kept = {one.id for one in of_kind(record.journal, events.Kept)}
+    undone = any(one.of not in kept for one in of_kind(record.journal, events.UndoDone))
     unknown = {one.number: one.asked for one in record.attempts if one.number not in known}
     since = _since(record)
     younger = {number for number, asked in unknown.items() if asked is None or asked.created >= since}
@@ -130,16 +116,18 @@ def left_behind(record: RunRecord) -> dict[int, Place]:
 
 def _since(record: RunRecord) -> float:
     """Return when the last rollback or change of phase in force was begun, in s since the epoch, else 0."""
-    return max((one.t for one in in_force(record.journal) if not isinstance(one, Kept)), default=0.0)
+    return max((one.t for one in in_force(record.journal) if not isinstance(one, events.Kept)), default=0.0)
 
 
 def _incidents(record: RunRecord, left: Mapping[int, Place], acquitted: set[int]) -> Iterator[Trouble]:
     newest, since = record.newest.number, _since(record)
-    journaled = of_kind(record.journal, Incident)
+    journaled = of_kind(record.journal, events.Incident)
     told = [(one.attempt, one) for one in journaled if one.attempt is not None or one.t >= since]
     for number in left:
         its = record.attempt(number)
-        told += [(number, event) for rank in its.ranks for event in of_kind(its.events(rank), Incident)]
+        told += [
+            (number, event) for rank in its.ranks for event in of_kind(its.events(rank), events.Incident)
+        ]
     for attempt, event in told:
         limit = NEVER if attempt is None else left.get(attempt, NOWHERE)
         if event.epoch is None or not _harmed(event, attempt in (newest, None)):
@@ -149,11 +137,11 @@ def _incidents(record: RunRecord, left: Mapping[int, Place], acquitted: set[int]
             yield Trouble(event.epoch, event.step, event.incident, event.text, "guard")
 
 
-def _place(event: Incident) -> Place:
+def _place(event: events.Incident) -> Place:
     return event.epoch or 0, event.step or math.inf
 
 
-def _harmed(event: Incident, newest: bool) -> bool:
+def _harmed(event: events.Incident, newest: bool) -> bool:
     """Tell whether an incident did harm; what ended an earlier attempt was not saved, and is dealt with.
 
     One that is judged from finite numbers is a sign only where it ended the training.
@@ -234,7 +222,7 @@ class Judgement:
     @property
     def named(self) -> str:
         """What a proposal from before it is called."""
-        return f"{'before the guard warned' if self.said else IN_WORDS[self.kind]}; {self.in_words}"
+        return f"{'before the guard warned' if self.said else INCIDENTS[self.kind].before}; {self.in_words}"
 
 
 class Seen(NamedTuple):
@@ -264,7 +252,7 @@ def judge_warnings(record: RunRecord) -> Judgement | None:
     has had at least half of the best metric so far: then nothing came of it.
     """
     seen = [as_incident(one) if isinstance(one, events.Warned) else one for one in record.journal]
-    said = [one for one in of_kind(seen, Incident) if one.action == WARNED and one.incident in SAID]
+    said = [one for one in of_kind(seen, events.Incident) if one.action == WARNED and one.incident in SAID]
     left, best, good = left_behind(record), 0.0, 1
     for row in record.epochs if said else ():
         best = max(best, quality(row))
@@ -417,11 +405,11 @@ def validated_in_fp32(record: RunRecord) -> frozenset[int]:
     for attempt in record.attempts:
         exact = by_guard = False
         for event in attempt.events():
-            if isinstance(event, InEffect):
+            if isinstance(event, events.InEffect):
                 on_cpu = str(event.values.get("device", "")).startswith("cpu")
                 exact = on_cpu or event.values.get("amp") is False
-            elif isinstance(event, ValidationPrecision) and event.epoch is not None:
+            elif isinstance(event, events.ValidationPrecision) and event.epoch is not None:
                 by_guard = event.precision == FP32
-            elif isinstance(event, EpochEnded) and event.epoch is not None:
+            elif isinstance(event, events.EpochEnded) and event.epoch is not None:
                 found[event.epoch] = exact or by_guard
     return frozenset(epoch for epoch, exact in found.items() if exact)

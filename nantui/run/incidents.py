@@ -20,11 +20,14 @@ training went back in memory and on."""
 
 @dataclass(frozen=True)
 class IncidentKind:
-    """`title` stands on screens, `said` is the guard's sentence ("": the guard does not report this kind)."""
+    """`title` stands on screens, `said` is the guard's sentence ("": the guard does not report this kind);
+    `before` is what a proposal from before it is called.
+    """
 
     title: str
     said: str = ""
     advice: str = ""
+    before: str = ""
 
 
 INCIDENTS: Mapping[str, IncidentKind] = {

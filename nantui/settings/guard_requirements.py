@@ -17,13 +17,12 @@ from pathlib import Path
 
 from nantui.errors import UserError
 from nantui.run.atomic_files import read_text
+from nantui.run.documents import table
 
 LOOP, SETUP = "_do_train", "_setup_train"
-POINTS = {
-    "engine/trainer.py": ("enumerate(self.train_loader)", "TQDM("),
-    "data/build.py": ("class InfiniteDataLoader", "class _RepeatSampler"),
-}
-"""What a step point leans on, by the file of Ultralytics that has it (worker/points)."""
+ASKED = table("guard_requirements")
+CALLS, REPLACED, POINTS = ASKED["calls"], ASKED["replaced"], ASKED["points"]
+"""What has to be in which method, what is replaced, and what a step point leans on."""
 
 
 @dataclass(frozen=True)
@@ -34,30 +33,6 @@ class Hook:
     why: str
     needed: bool
     held: bool
-
-
-# What has to be in which method, and why. A call of `run_callbacks` counts by its event.
-CALLS = (
-    (LOOP, "self.optimizer_step()", "the guard's transaction takes its place"),
-    (LOOP, "self.preprocess_batch()", "the batch is at hand when something is wrong with it"),
-    (LOOP, "self.save_model()", "saves become atomic, and refuse a bad state"),
-    (LOOP, 'run_callbacks("on_train_epoch_start")', "an epoch begins"),
-    (LOOP, 'run_callbacks("on_train_batch_start")', "a batch begins"),
-    (LOOP, 'run_callbacks("on_train_batch_end")', "a batch is over"),
-    (LOOP, 'run_callbacks("on_fit_epoch_end")', "all ranks agree at the end of an epoch"),
-    (LOOP, "self.tloss =", "the epoch's mean loss stays finite"),
-    (LOOP, "self.loss =", "the loss is looked at, and kept finite"),
-    (LOOP, "self.loss_items =", "the losses are looked at"),
-    (SETUP, 'run_callbacks("on_pretrain_routine_end")', "the guard is installed here"),
-)
-# Methods that are replaced where they are; without them there is nothing to replace.
-REPLACED = (
-    ("check_resume", "the run directory stays where it is", True),
-    ("validate", "non-finite validation is noticed", True),
-    ("final_eval", "the last validation is told from an epoch", True),
-    ("_setup_ddp", "ranks may run on the CPU", False),
-    ("_handle_nan_recovery", "Ultralytics' own recovery is switched off while the guard protects", False),
-)
 
 
 def read_hooks(package: Path) -> list[Hook]:
@@ -120,14 +95,10 @@ def _said(method: ast.FunctionDef) -> set[str]:
     """Return what a method does with `self`, in the words of `CALLS`."""
     found = set()
     for node in ast.walk(method):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _of_self(node.func):
-            name = node.func.attr
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
             events = [str(word.value) for word in node.args[:1] if isinstance(word, ast.Constant)]
-            found |= {f'{name}("{event}")' for event in events} | {f"self.{name}()"}
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _of_self(node):
-            found.add(f"self.{node.attr} =")
+            found |= {f'{name.removeprefix("self.")}("{event}")' for event in events} | {f"{name}()"}
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(f"{ast.unparse(node)} =")
     return found
-
-
-def _of_self(node: ast.Attribute) -> bool:
-    return isinstance(node.value, ast.Name) and node.value.id == "self"
