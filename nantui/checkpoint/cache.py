@@ -42,7 +42,7 @@ class Cache:
     def __init__(self, directory: Path, allowed: Collection[str] = ()) -> None:
         self._belongs = [RULES, os.path.abspath(directory), str(root()), *sorted(allowed)]
         name = zlib.crc32(os.fsencode("\n".join(self._belongs[1:])))
-        self.file = cache_directory() / f"{name:08x}.json"
+        self.file = user_cache_dir() / "checkpoints" / f"{name:08x}.json"
         self._scanned: dict[str, Document] = {}
         self._compared: dict[str, list[tuple[str, str, str]]] = {}
         self._changed = False
@@ -97,11 +97,6 @@ class Cache:
             document = json.loads(self.file.read_text())
             if document["belongs"] == self._belongs:
                 self._scanned, self._compared = dict(document["looks"]), dict(document["compared"])
-
-
-def cache_directory() -> Path:
-    """Return the user's own cache directory for verdicts (XDG)."""
-    return user_cache_dir() / "checkpoints"
 
 
 def _key(stamp: Stamp) -> str:

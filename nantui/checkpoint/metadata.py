@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from nantui.checkpoint.pickle.allowlist import is_module
 from nantui.checkpoint.pickle.stand_ins import Instance, Pairs, Refused, items_of
@@ -29,14 +29,14 @@ def read(root: object) -> Metadata:
     weights = said.get("ema"), said.get("model")
     has_module = any(type(value) is Instance and is_module(value) for value in weights)
     metrics, results = _table(said.get("train_metrics")), _table(said.get("train_results"))
-    epoch = said.get("epoch")
+    epoch, fitness = said.get("epoch"), cast(Any, metrics.get("fitness"))
     return Metadata(
         ultralytics=has_module and ("train_args" in said or "epoch" in said),
         point=items_of(said.get(PART)) is not None,
         epoch=epoch if type(epoch) is int and 0 <= epoch < _LARGEST else None,
         date=_line(said.get("date")),
         version=_line(said.get("version")),
-        fitness=_fitness(metrics.get("fitness")),
+        fitness=float(fitness) if type(fitness) in (int, float) else None,
         updates=_plain(said.get("updates"), 0, [1, 0]) if type(said.get("updates")) is int else None,
         has_optimizer=items_of(said.get("optimizer")) is not None,
         train_args=_table(said.get("train_args")),
@@ -100,12 +100,6 @@ def _close(one: Any, other: Any) -> bool:
     if not (math.isfinite(one) and math.isfinite(other)):
         return str(one) == str(other)
     return math.isclose(one, other, rel_tol=_RESULT_TOLERANCE, abs_tol=_RESULT_TOLERANCE)
-
-
-def _fitness(value: Any) -> float | None:
-    if type(value) not in (int, float) or (type(value) is int and abs(value) >= _LARGEST):
-        return None
-    return float(value)
 
 
 def _line(value: object) -> str | None:

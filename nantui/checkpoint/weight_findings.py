@@ -19,8 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nantui.checkpoint import metadata as meta
-from nantui.checkpoint.metadata import not_finite, own_row
+from nantui.checkpoint.metadata import not_finite, own_row, read
 from nantui.checkpoint.pickle.allowlist import CLASSES
 from nantui.checkpoint.pickle.interpreter import Interpreter
 from nantui.checkpoint.pickle.stand_ins import Refused, Tensor
@@ -258,7 +257,7 @@ def compare(suspects: tuple[Suspect, ...], updates: int | None, older: Path) -> 
             archive = Archive(descriptor, status.st_size)
             root = Interpreter(read_pickle(archive)).run()
             leaves = {leaf.name: leaf.tensor for leaf in reversed(walk(root).leaves) if leaf.role == WEIGHTS}
-            before = meta.read(root).updates
+            before = read(root).updates
             for suspect in suspects:
                 tensor = leaves.get(suspect.name)
                 same = tensor is not None and tensor.shape == suspect.shape

@@ -34,10 +34,8 @@ from nantui.run.journal import Journal, author, rolled_back_before, sole_doer
 from nantui.run.layout import RunLayout, require_run
 from nantui.run.quarantine import quarantine_undo
 
-Request = JsonObject
 
-
-def plan_for(request: Request) -> Plan:
+def plan_for(request: JsonObject) -> Plan:
     """Return the plan that a request means. Raises UserError as `make_plan` does."""
     return make_plan(
         Path(request["run"]),
@@ -52,7 +50,7 @@ def plan_for(request: Request) -> Plan:
     )
 
 
-def act_plan(request: Request) -> JsonObject:
+def act_plan(request: JsonObject) -> JsonObject:
     """Say what would be done, once every byte of what a resume may start from was looked at."""
     plan = plan_for(request)
     newest = choose(plan.candidates)  # a judgement moves what is proposed to a person, no resume
@@ -70,7 +68,7 @@ def act_plan(request: Request) -> JsonObject:
     }
 
 
-def act_rollback(request: Request) -> JsonObject:
+def act_rollback(request: JsonObject) -> JsonObject:
     """Go back; or into a new run, the old one untouched."""
     layout, by = require_run(Path(request["run"])), _by(request)
     python = training_python(str(request.get("python") or ""))
@@ -86,13 +84,13 @@ def act_rollback(request: Request) -> JsonObject:
     return asdict(roll_back(plan_for(request), **how))
 
 
-def act_next(request: Request) -> JsonObject:
+def act_next(request: JsonObject) -> JsonObject:
     """Say what the ladder would do now: {"action": "recover" | "give up" | "tell" | "nothing", …}."""
     decision = decide(Path(request["run"]))
     return {**asdict(decision), "text": decision.why}
 
 
-def act_undo(request: Request) -> JsonObject:
+def act_undo(request: JsonObject) -> JsonObject:
     """Take the last rollback back, and the images that it left out, unless their list was changed since."""
     layout = RunLayout(Path(request["run"]))
     done = undo(layout, by=_by(request), asked=str(request.get("id") or ""), shown=request.get("of"))
@@ -103,14 +101,14 @@ def act_undo(request: Request) -> JsonObject:
     return asdict(done)
 
 
-def act_keep(request: Request) -> JsonObject:
+def act_keep(request: JsonObject) -> JsonObject:
     """Copy what a resume may overwrite, so that undo knows it."""
     layout = RunLayout(Path(request["run"]))
     keep_for_undo(layout, int(request["epoch"]), id=str(request["id"]), by=_by(request))
     return {"text": "kept"}
 
 
-def act_phase(request: Request) -> JsonObject:
+def act_phase(request: JsonObject) -> JsonObject:
     """Go on to the next phase of the run's plan."""
     layout = RunLayout(Path(request["run"]))
     if done := just_begun(layout):
@@ -118,7 +116,7 @@ def act_phase(request: Request) -> JsonObject:
     return asdict(advance(layout, id=str(request["id"]), by=_by(request)))
 
 
-ACTIONS: dict[str, Callable[[Request], JsonObject]] = {
+ACTIONS: dict[str, Callable[[JsonObject], JsonObject]] = {
     "plan": act_plan,
     "next": act_next,
     "rollback": act_rollback,
@@ -131,7 +129,7 @@ MOVING = frozenset({"rollback", "undo", "phase", "repair"})
 """Before them what a crash left half done is finished or taken back."""
 
 
-def _by(request: Request) -> str:
+def _by(request: JsonObject) -> str:
     return str(request.get("by") or author())
 
 
@@ -150,15 +148,13 @@ def main(arguments: list[str]) -> int:
             refuse_links(RunLayout(run))
         with sole_doer(require_run(run)) if moves else contextlib.nullcontext():
             settled = settle(require_run(run), by=_by(request)) if moves else ""
-            answer = {"text": settled, **action(request)}
+            answer = {"ok": True, "text": settled, **action(request)}
     except UserError as error:
-        print(to_json({"ok": False, "error": str(error), "status": error.status}))
-        return error.status
+        answer = {"ok": False, "error": str(error), "status": error.status}
     except OSError as error:
-        print(to_json({"ok": False, "error": f"{error}; nothing was changed", "status": FAILED}))
-        return FAILED
-    print(to_json({"ok": True, **answer}))
-    return 0
+        answer = {"ok": False, "error": f"{error}; nothing was changed", "status": FAILED}
+    print(to_json(answer))
+    return 0 if answer["ok"] else int(answer["status"])
 
 
 if __name__ == "__main__":

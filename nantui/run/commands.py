@@ -28,6 +28,7 @@ from nantui.run.journal import author
 from nantui.run.layout import RunLayout
 
 KINDS = ("start", "stop", "kill", "rollback", "undo", "resume", "recover", "rewind", "set", "quarantine")
+ENDS = frozenset({"stop", "kill"})
 POLICY = "policy"
 """Who asks for what nobody asked for, where a run may go on unattended."""
 _PUT = itertools.count()

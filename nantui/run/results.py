@@ -165,12 +165,10 @@ def _parse_row(header: list[str], cells: list[str], segment: int) -> EpochRow | 
         return None
     try:
         numbers = dict(zip(header, map(float, cells), strict=True))
-        epoch = int(numbers.pop("epoch"))
+        epoch, seconds = int(numbers.pop("epoch")), numbers.pop("time", math.nan)
     except (ValueError, KeyError, OverflowError):
         return None
-    if abs(epoch) > MOST_EPOCHS:
-        return None
-    return EpochRow(epoch, numbers.pop("time", math.nan), numbers, segment)
+    return EpochRow(epoch, seconds, numbers, segment) if abs(epoch) <= MOST_EPOCHS else None
 
 
 def epoch_seconds(rows: Iterable[EpochRow]) -> list[float]:

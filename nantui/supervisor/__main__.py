@@ -23,7 +23,7 @@ from nantui.machine.process_identity import ProcessRef, alive, ref_of, stat_of, 
 from nantui.machine.process_tree import prepare_process
 from nantui.run.attempts import read_attempt, registered
 from nantui.run.binding import HERE, STARTS, STRANGE, standing
-from nantui.run.commands import POLICY, Command, pending_commands
+from nantui.run.commands import ENDS, POLICY, Command, pending_commands
 from nantui.run.endings import Traces
 from nantui.run.events import AttemptEnded, AttemptStarted, CommandDone, CommandReceived, newest, of_kind
 from nantui.run.inside import refuse_links
@@ -45,7 +45,7 @@ from nantui.terminal_text import printable
 from nantui.words import count
 
 RETRY_S = 2.0
-ENDING, GOING_ON = frozenset({"stop", "kill"}), ("recover", "resume")
+GOING_ON = ("recover", "resume")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -197,7 +197,7 @@ class Service:
             return
         times = self._begun.count(command.id)
         # What only ends processes need not wait for a disk; anything else is on it before it is done.
-        journal = supervisor.record if command.kind in ENDING else supervisor.journal.append
+        journal = supervisor.record if command.kind in ENDS else supervisor.journal.append
         journal("command", by=command.by, command=asdict(command))
         self._begun.append(command.id)
         supervisor.publish(doing={"command": command.id, "kind": command.kind, "stage": "begun", "text": ""})

@@ -40,7 +40,6 @@ POLL_S, STOP_POLL_S = 5.0, 0.5
 JUST_ENDED_S, JUST_ENDED_LOOK_S = 2.0, 0.5
 """The driver frees the memory of a process a moment after its end; refusing before that would be wrong."""
 WHAT_TO_DO = "free it, choose another device=, or wait for it with --wait-gpu (nantui resume RUN --wait-gpu)"
-ENDS_WAITING = frozenset({"stop", "kill"})
 
 
 def admit(port: RunPort, command: Command, spec: Spec) -> None:
@@ -90,7 +89,7 @@ def _show(port: RunPort, command: Command, text: str) -> None:
 def _pump_unless_stopped(port: RunPort, seconds: float) -> None:
     """Wait. Raises UserError once a stop is asked for."""
     while seconds > 0:
-        if any(command.kind in ENDS_WAITING for _, command in commands.pending_commands(port.layout)):
+        if any(command.kind in commands.ENDS for _, command in commands.pending_commands(port.layout)):
             raise UserError("no longer waiting: a stop was asked for", FAILED)
         port.pump(min(seconds, STOP_POLL_S))
         seconds -= STOP_POLL_S

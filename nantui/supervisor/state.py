@@ -34,7 +34,6 @@ from nantui.run.documents import known_fields
 from nantui.run.layout import RunLayout
 from nantui.run.status import STARTING
 
-FORMAT = 1
 TRIES = 50
 BEING_WRITTEN_S = 2.0
 """An unreadable lock that is younger may be one that is just being written, on mounts without links."""
@@ -187,7 +186,7 @@ class SupervisorState:
     def to_json(self) -> dict[str, object]:
         """Return the document as docs/file-formats.md describes it."""
         own = asdict(self)
-        return {"format": FORMAT, **own.pop("process"), **own.pop("machine"), **own}
+        return {"format": 1, **own.pop("process"), **own.pop("machine"), **own}
 
 
 def write_state(path: Path, state: SupervisorState) -> None:

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from nantui.checkpoint.cache import SETTLED, cache_directory
+from nantui.checkpoint.cache import SETTLED
 from nantui.checkpoint.catalog import Catalog
+from nantui.paths import user_cache_dir
 from tests.checkpoint.editing import NAN, edited, put
 from tests.checkpoint.lists import age, badges, channel
 
@@ -98,14 +99,14 @@ def test_what_is_allowed_is_not_remembered_for_others(weights, looked):
 )
 def test_a_damaged_cache_is_no_cache(damage, weights):
     expected = badges(Catalog(weights))
-    (file,) = cache_directory().glob("*.json")
+    (file,) = (user_cache_dir() / "checkpoints").glob("*.json")
     file.write_text(damage)
     assert badges(Catalog(weights)) == expected
 
 
 def test_rows_of_the_cache_are_checked(weights, looked):
     list(Catalog(weights).verdicts())
-    (file,) = cache_directory().glob("*.json")
+    (file,) = (user_cache_dir() / "checkpoints").glob("*.json")
     document = json.loads(file.read_text())
     document["looks"] = {key: {"findings": 5} for key in document["looks"]}
     file.write_text(json.dumps(document))
@@ -114,7 +115,7 @@ def test_rows_of_the_cache_are_checked(weights, looked):
 
 def test_a_cache_that_others_may_write_is_not_believed(weights, looked):
     list(Catalog(weights).verdicts())
-    (file,) = cache_directory().glob("*.json")
+    (file,) = (user_cache_dir() / "checkpoints").glob("*.json")
     file.chmod(0o666)
     list(Catalog(weights).verdicts())
     assert len(looked) == 12
@@ -123,7 +124,7 @@ def test_a_cache_that_others_may_write_is_not_believed(weights, looked):
 def test_the_cache_is_private_and_not_beside_the_checkpoints(weights):
     before = {path.name for path in weights.parent.rglob("*")}
     list(Catalog(weights).verdicts())
-    (file,) = cache_directory().glob("*.json")
+    (file,) = (user_cache_dir() / "checkpoints").glob("*.json")
     assert file.stat().st_mode & 0o777 == 0o600 and file.parent.stat().st_mode & 0o077 == 0
     assert {path.name for path in weights.parent.rglob("*")} == before
 

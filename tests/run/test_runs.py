@@ -1,10 +1,13 @@
 """Runs are found below a directory; attempts and specs read back as they were written."""
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from nantui.errors import UserError
 from nantui.run.attempts import Attempt, RankExit, read_attempt, read_exits, write_attempt, write_exit
-from nantui.run.binding import bind
+from nantui.run.binding import STRANGE, bind, standing
 from nantui.run.layout import RunLayout, find_runs, require_run
 from nantui.run.spec import Spec, read_spec, write_spec
 
@@ -89,3 +92,17 @@ def test_folders_that_are_only_called_nantui_are_no_runs(tmp_path):
     assert set(find_runs(tmp_path)) == {run, below, begun}
     with pytest.raises(UserError, match="not a run"):
         require_run(tmp_path / "config")
+
+
+def test_commands_that_cannot_be_put_aside_are_named_and_nothing_is_bound(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "theirs")
+    commands = RunLayout(run).commands
+    commands.mkdir(parents=True)
+
+    def refuses(path, target):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuses)
+    with pytest.raises(UserError, match=f"{commands} cannot be put aside: Permission denied$"):
+        bind(run)
+    assert standing(run) == STRANGE

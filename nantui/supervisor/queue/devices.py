@@ -165,6 +165,5 @@ def _settings(entry: Entry) -> Settings | None:
     except UserError:
         return None
     batch = settings.get("batch")
-    return (
-        settings if settings["model"] and is_number(batch) and isinstance(batch, int) and batch >= 1 else None
-    )
+    whole = is_number(batch) and isinstance(batch, int) and batch >= 1
+    return settings if settings["model"] and whole else None

@@ -235,11 +235,9 @@ def _forget(layout: RunLayout) -> None:
             layout.run.rmdir()
 
 
-@contextlib.contextmanager
-def served() -> Iterator[bool]:
+def served() -> contextlib.AbstractContextManager[bool]:
     """Be the one process that starts what waits; False where another is."""
-    with _lock("process.lock", ASKED_S) as held:
-        yield held
+    return _lock("process.lock", ASKED_S)
 
 
 def is_served() -> bool:
