@@ -142,11 +142,12 @@ def main(arguments: list[str]) -> int:
         print(to_json({"ok": False, "error": f"no such request: {error}", "status": USAGE}))
         return USAGE
     # `into` another run touches nothing of this one
-    moves, run = request["action"] in MOVING and not request.get("into"), Path(request["run"])
+    alone, run = request["action"] in MOVING, Path(request["run"])
+    moves = alone and not request.get("into")
     try:
         if request["action"] not in ("plan", "next"):
             refuse_links(RunLayout(run))
-        with sole_doer(require_run(run)) if moves else contextlib.nullcontext():
+        with sole_doer(require_run(run), untouched=not moves) if alone else contextlib.nullcontext():
             settled = settle(require_run(run), by=_by(request)) if moves else ""
             answer = {"ok": True, "text": settled, **action(request)}
     except UserError as error:

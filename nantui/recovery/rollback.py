@@ -327,21 +327,25 @@ def _steps(layout: RunLayout, plan: Plan, installs: dict[str, Path]) -> list[Ste
 def branch(
     plan: Plan, name: str, *, by: str, python: str = "", allow: Iterable[str] = (), images: Iterable[str] = ()
 ) -> Done:
-    """Make the run NAME as `plan` says, without `images`. Raises UserError; nothing is left then."""
+    """Make the run NAME as `plan` says, without `images`, once. Raises UserError; nothing is left then."""
     layout, place = RunLayout(plan.run), plan.run.parent / name
     if Path(name).name != name or name in ("", ".", ".."):
         raise UserError(f"--into {name}: give a plain name; the new run lies beside {plan.run.name}", USAGE)
     if place.exists():
+        made = newest(Journal(RunLayout(place).journal).events(), Created)
+        if made is not None and made.command == plan.id:
+            return _done(plan, f"{summary(plan).split(';')[0]} into {place}, before", (), run=str(place))
         raise UserError(f"--into {name}: {place} exists already and is never overwritten", USAGE)
     old = RunRecord(layout, trusted=own_uids(layout.lock))
     beside = place.with_name(f"{STAGED}{plan.id}-{name}")
+    shutil.rmtree(beside, ignore_errors=True)  # by a helper that was killed
     try:
         (beside / "weights").mkdir(parents=True)
         notes = _fill(old, plan, RunLayout(beside), place, python, frozenset(allow))
         journal, spec = Journal(RunLayout(beside).journal), RunRecord(RunLayout(beside)).spec
         created = newest(old.journal, Created)  # relative paths mean what they meant to the old run
         cwd = created.cwd or None if created else None
-        journal.append("created", by=by, spec=spec.__dict__ if spec else {}, cwd=cwd)
+        journal.append("created", by=by, spec=spec.__dict__ if spec else {}, cwd=cwd, command=plan.id)
         journal.append("note", by=by, text=f"continues {plan.run}: {plan.headline}")
         quarantine_add(RunLayout(beside), (*quarantined(layout), *images), "recovery", by)
         rename_without_replacing(beside, place)

@@ -137,6 +137,9 @@ class Transacted(Event):
 
 
 class Created(Event, kind="created"):
+    """`command` is the id of the recovery that made the run beside another one."""
+
+    command: str = ""
     spec: Mapping[str, Any] = NOTHING
     cwd: str = ""
 

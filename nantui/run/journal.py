@@ -159,14 +159,18 @@ def pending_edits(events: Iterable[Event]) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def sole_doer(layout: RunLayout, longest_s: float = LONGEST_S) -> Iterator[None]:
-    """Wait for whoever is at work on the run's files, then be the only one while this lasts.
+def sole_doer(layout: RunLayout, longest_s: float = LONGEST_S, untouched: bool = False) -> Iterator[None]:
+    """Wait for whoever is at work on the run's files, then be the only one while this lasts. Who leaves them
+    `untouched` waits only for others who do: its lock is the directory's, and no file is made.
 
     Raises UserError when the other does not end in time, or the journal cannot be opened.
     """
     with refused(str(layout.journal), "nothing was done"):
-        layout.home.mkdir(exist_ok=True)
-        descriptor = _open(layout, os.O_CREAT)
+        if untouched:
+            descriptor = os.open(layout.run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        else:
+            layout.home.mkdir(exist_ok=True)
+            descriptor = _open(layout, os.O_CREAT)
     try:
         if not take(descriptor, longest_s):
             text = f"another process has been at work on it for {longest_s:.0f} s"

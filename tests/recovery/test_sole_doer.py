@@ -38,10 +38,10 @@ def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(helper, "plan_for", plan)
 
 
-def answer(layout: RunLayout, action: str, id: str) -> dict[str, object]:
+def answer(layout: RunLayout, action: str, id: str, **more: str) -> dict[str, object]:
     """Run one helper here, and return its answer."""
     request = layout.run.parent / f"{layout.run.name}.{os.getpid()}.json"
-    request.write_text(json.dumps({"action": action, "run": str(layout.run), "id": id, "by": "me"}))
+    request.write_text(json.dumps({"action": action, "run": str(layout.run), "id": id, "by": "me", **more}))
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         helper.main([str(request)])
@@ -178,3 +178,26 @@ def successor(folder: Path, dice: random.Random) -> None:
         total, after = whole(folder, action)
         number = dice.choice((signal.SIGCONT, signal.SIGKILL))
         trial(folder, action, dice.randrange(1, total + 1), number, after)
+
+
+def test_a_new_run_is_made_once_for_a_command_that_comes_twice_at_once(tmp_path, monkeypatch):
+    """A supervisor was killed; its helper goes on, and the next supervisor asks for the same."""
+    without_torch(monkeypatch)
+    layout = fakes.make_run(tmp_path / "run")
+    before = fakes.contents(layout)
+    total = lines_of(partial(answer, layout, "rollback", "c0", into="counted"))
+    for number, line in enumerate({1 + n * 7919 % total for n in range(SAMPLE)}):
+        into, id = f"new{number}", f"c{number}"
+        first = stopped_at(line, partial(answer, layout, "rollback", id, into=into))
+        second = forked(partial(answer, layout, "rollback", id, into=into))
+        time.sleep(0.05)
+        os.kill(first, signal.SIGKILL if number % 2 else signal.SIGCONT)
+        for child in (first, second):
+            with contextlib.suppress(ChildProcessError):  # it had ended before its line
+                os.waitpid(child, 0)
+        again = answer(layout, "rollback", id, into=into)
+        assert again["ok"] and again["run"] == str(tmp_path / into), f"line {line}: {again}"
+        assert (tmp_path / into / "weights/last.pt").is_file()
+        assert not answer(layout, "rollback", "another", into=into)["ok"], "never overwritten"
+    assert fakes.contents(layout) == before
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".nantui")]
