@@ -245,9 +245,8 @@ def _loss_scale(facts: TroubleFacts) -> Iterator[Evidence]:
     if not scales:
         return
     if max(scales) / scales[-1] >= SCALE_FELL or facts.kind == "scale_collapsed":
-        text = (
-            f"the loss scale fell from {max(scales):g} to {scales[-1]:g}: gradients kept overflowing in fp16"
-        )
+        fell = f"the loss scale fell from {max(scales):g} to {scales[-1]:g}"
+        text = f"{fell}: gradients kept overflowing in fp16"
         yield Evidence("loss_scale", text, "steps.csv", {FP16: 6.0})
 
 

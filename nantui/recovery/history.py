@@ -114,9 +114,8 @@ def newest_end(record: RunRecord) -> AttemptEnded | None:
 
 def goes_on(record: RunRecord) -> bool:
     """Tell whether the newest attempt has not ended, by the journal."""
-    return isinstance(
-        newest(record.journal, AttemptStarted, AttemptEnded, Lost, RollbackDone), AttemptStarted
-    )
+    latest = newest(record.journal, AttemptStarted, AttemptEnded, Lost, RollbackDone)
+    return isinstance(latest, AttemptStarted)
 
 
 def ran_out_of_memory(record: RunRecord) -> bool:

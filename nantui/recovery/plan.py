@@ -333,9 +333,8 @@ def warnings_for(
     found = []
     if restore is None:
         found.append(f"{why_again(facts.candidates)}: it begins again from the model's own weights")
-        found.append(
-            f"results.csv moves aside, too{'' if changed(rows) else '; the settings stay as they are'}"
-        )
+        kept = "" if changed(rows) else "; the settings stay as they are"
+        found.append(f"results.csv moves aside, too{kept}")
     elif names := restore.verdict.names_to_allow:
         found.append(f"loading {restore.name} runs code of {', '.join(names)}: allow it by name")
     if facts.overflowed:

@@ -39,8 +39,6 @@ from nantui.run.spec import OURS_DEFAULTS, Spec, read_args
 from nantui.settings.schema import Schema
 from nantui.settings.values import number
 
-METRICS = "metrics"
-"""The kind of finding that is only a number recorded in the file."""
 LOOKS, BETWEEN_LOOKS_S = 4, 0.2
 """How often a checkpoint that is being written is looked at: writing one takes less as a rule."""
 
@@ -129,7 +127,7 @@ def _condemns(verdict: Verdict) -> bool:
     Where only the metrics recorded in it are not finite it repeats its row of results.csv, which is judged
     together with the rows after it.
     """
-    return verdict.badge == "corrupt" and any(finding.kind != METRICS for finding in verdict.findings)
+    return verdict.badge == "corrupt" and any(finding.kind != "metrics" for finding in verdict.findings)
 
 
 def settled(catalog: Catalog, path: Path) -> Verdict:

@@ -51,9 +51,8 @@ def gpu_fault(marks: Mapping[str, object]) -> str:
         return "; ".join([*told, f"the driver no longer answers: {answer.get('note')}"])
     told += [f"GPU {gpu} is gone from the bus" for gpu in before if gpu not in now]
     more = {gpu: (now.get(gpu) or 0) - (errors or 0) for gpu, errors in before.items()}
-    return "; ".join(
-        told + [f"GPU {gpu}: {n} more uncorrectable ECC errors" for gpu, n in more.items() if n > 0]
-    )
+    told += [f"GPU {gpu}: {n} more uncorrectable ECC errors" for gpu, n in more.items() if n > 0]
+    return "; ".join(told)
 
 
 def kernel_xids(since_s: float, log: str = "/dev/kmsg") -> list[tuple[str, str]]:
