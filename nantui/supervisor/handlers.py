@@ -21,11 +21,12 @@ from nantui.run.documents import JsonObject
 from nantui.run.events import AttemptStarted, Created, RewindDone, newest, of_kind
 from nantui.run.journal import pending_edits, rolled_back_before
 from nantui.run.layout import RunLayout
+from nantui.run.plan import standing
 from nantui.run.points import refuse_gone
 from nantui.run.quarantine import quarantine_add, quarantine_undo
 from nantui.run.spec import Spec, with_settings, write_spec
 from nantui.run.status import FAILED as FAILED_STATE
-from nantui.run.status import RECOVERING
+from nantui.run.status import FINISHED, RECOVERING, STOPPED
 from nantui.supervisor import recovery
 from nantui.supervisor.client import continue_elsewhere
 from nantui.supervisor.config import RECOVERED
@@ -95,9 +96,13 @@ def rollback(port: CommandPort, command: Command) -> str:
 
 
 def undo(port: CommandPort, command: Command) -> str:
-    """Take the last rollback back."""
+    """Take the last rollback back; a training that this leaves unfinished, or finished, is shown so."""
     refuse_while_running(port)
-    return str(act(port, command, "undo").get("text") or "undone")
+    text = str(act(port, command, "undo").get("text") or "undone")
+    _, finished = standing(port.journal.events())
+    if finished != (port.state.state == FINISHED):
+        port.publish(state=FINISHED if finished else STOPPED, text=text)
+    return text
 
 
 def resume(port: CommandPort, command: Command) -> str:

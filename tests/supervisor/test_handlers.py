@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,25 @@ def test_nothing_is_started_where_the_copies_for_undo_find_no_room(port, asked_o
     with pytest.raises(UserError, match="could not be copied"):
         do(port, "resume")
     assert not port.begun and not port.layout.attempt_numbers()
+
+
+@pytest.mark.parametrize(("first", "second"), [("diverged", "finished"), ("finished", "diverged")])
+def test_an_undo_shows_whether_what_stands_again_has_finished(port, monkeypatch, first, second):
+    port.state = replace(port.state, state=second)
+    port.journal.append("attempt_started", attempt=1, mode="start")
+    port.journal.append("attempt_ended", attempt=1, outcome=first)
+    port.journal.append("rollback_begun", id="r1", restore_point="weights/epoch1.pt", epoch=1, steps=[])
+    port.journal.append("rollback_done", id="r1", text="")
+    port.journal.append("attempt_started", attempt=2, mode="resume")
+    port.journal.append("attempt_ended", attempt=2, outcome=second)
+
+    def act(port: CommandPort, command: Command, action: str) -> dict[str, Any]:
+        port.journal.append("undo_done", id="u1", of="r1")
+        return {"text": "undone"}
+
+    monkeypatch.setattr(handlers, "act", act)
+    assert do(port, "undo") == "undone"
+    assert port.state.state == ("finished" if first == "finished" else "stopped")
 
 
 def test_a_plain_resume_repairs_what_needs_it_before_anything_resumes(port, asked_of_recovery):
