@@ -21,6 +21,7 @@ from nantui.run.events import (
     AttemptEnded,
     AttemptStarted,
     Event,
+    Kept,
     PhaseBegun,
     PhaseDone,
     Place,
@@ -87,7 +88,7 @@ def standing(events: Iterable[Event]) -> tuple[int, bool]:
 def standings(events: Iterable[Event]) -> Iterator[tuple[int, bool]]:
     """Yield the same as it was after each event.
 
-    What a rollback or a change of phase did to this, its undo gives back.
+    What a rollback, a change of phase or a resume did to this, its undo gives back.
     """
     now, before = (1, False), dict[str, tuple[int, bool]]()
     for event in events:
@@ -95,7 +96,7 @@ def standings(events: Iterable[Event]) -> Iterator[tuple[int, bool]]:
             now = (event.phase.number if event.phase else now[0], False)
         elif isinstance(event, AttemptEnded):
             now = (now[0], event.outcome == FINISHED_OUTCOME)
-        elif isinstance(event, (RollbackBegun, PhaseBegun)):
+        elif isinstance(event, (RollbackBegun, PhaseBegun, Kept)):
             before[event.id] = now
         elif isinstance(event, RollbackDone):
             now = (now[0], False)

@@ -169,13 +169,19 @@ def test_nothing_is_started_where_the_copies_for_undo_find_no_room(port, asked_o
     assert not port.begun and not port.layout.attempt_numbers()
 
 
+ROLLBACK = [("rollback_begun", {"id": "r1", "restore_point": "weights/epoch1.pt", "epoch": 1, "steps": []}),
+            ("rollback_done", {"id": "r1", "text": ""})]  # fmt: skip
+RESUME = [("kept", {"id": "r1", "epoch": 1})]
+
+
+@pytest.mark.parametrize("between", [ROLLBACK, RESUME])
 @pytest.mark.parametrize(("first", "second"), [("diverged", "finished"), ("finished", "diverged")])
-def test_an_undo_shows_whether_what_stands_again_has_finished(port, monkeypatch, first, second):
+def test_an_undo_shows_whether_what_stands_again_has_finished(port, monkeypatch, first, second, between):
     port.state = replace(port.state, state=second)
     port.journal.append("attempt_started", attempt=1, mode="start")
     port.journal.append("attempt_ended", attempt=1, outcome=first)
-    port.journal.append("rollback_begun", id="r1", restore_point="weights/epoch1.pt", epoch=1, steps=[])
-    port.journal.append("rollback_done", id="r1", text="")
+    for kind, fields in between:
+        port.journal.append(kind, **fields)
     port.journal.append("attempt_started", attempt=2, mode="resume")
     port.journal.append("attempt_ended", attempt=2, outcome=second)
 
