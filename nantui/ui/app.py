@@ -176,7 +176,8 @@ class CockpitApp(Speaking, NarrowApp):
 
     def has_no_use_for(self, event: Key) -> None:
         named = KEY_NAMES.get(event.key, event.character or event.key.replace("ctrl+", "^"))
-        self.say(f"{clean(named, 20)} does nothing here; ? shows the keys")
+        say = getattr(self.screen, "say", self.say)
+        say(f"{clean(named, 20)} does nothing here; ? shows the keys")
 
     def do_suspend(self) -> None:
         self.action_suspend_process()

@@ -109,6 +109,18 @@ async def test_y_before_there_is_a_plan_does_nothing(cockpit, run):
         await driver.until("Recover   y")
 
 
+async def test_a_small_screen_says_on_the_dialog_itself_why_a_key_does_nothing(cockpit, run):
+    async with cockpit(run, backend=FakeBackend(plan=make_plan()), size=(80, 24)) as driver:
+        await driver.press("R")
+        await driver.until("nothing has been done yet")
+        await driver.press("b")
+        await driver.until("there is no second proposal", absent=("Recover: stop",))
+        await driver.press("K")
+        await driver.until("K does nothing here; ? shows the keys")
+        await driver.press("j", "enter")
+        await driver.until("Recover: stop", absent=("K does nothing here",))
+
+
 async def confirmed(driver, backend):
     """Press R, wait for the plan, say yes; returns the command that was left."""
     await driver.press("R")

@@ -24,6 +24,7 @@ from nantui.ui.model.command_progress import CommandProgress, follow
 from nantui.ui.styled_text import Line, wrap
 from nantui.ui.widgets.checkpoints import Candidates
 from nantui.ui.widgets.dialog_controls import Choice
+from nantui.ui.widgets.keybar import SECONDS_SHOWN
 from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Document
 
@@ -83,6 +84,7 @@ class RecoverDialog(Dialog):
         self.to, self._wished, self.leave_out, self.restart = to, to, leave_out, False
         self._ahead: list[Callable[[], None]] = []
         self.note = ""
+        self.said: Line | None = None
         self.stage = PLANNING
         self.plan: Plan | None = None
         self.problem = ""
@@ -159,7 +161,18 @@ class RecoverDialog(Dialog):
     def _heading(self, width: int) -> list[Line]:
         known = self.plan.candidates if self.plan is not None and self.stage == ASKING else ()
         keys = "j, k and Enter choose a restore point; " * any(one.usable for one in known)
-        return [[(TITLES[self.kind], "title")], [(keys, "muted"), HEADINGS[self.stage]]]
+        return [self.said or [(TITLES[self.kind], "title")], [(keys, "muted"), HEADINGS[self.stage]]]
+
+    def say(self, text: str, ink: str = "info", seconds: float = SECONDS_SHOWN) -> None:
+        """Say it on top, too: on a small screen the dialog lies over the line where else it is read."""
+        super().say(text, ink, seconds)
+        self.said = said = [(text, ink)]
+        self.query_one(Title).redraw()
+        self.set_timer(seconds, lambda: self._forget(said))
+
+    def _forget(self, said: Line | None) -> None:
+        self.said = None if self.said is said else self.said
+        self.query_one(Title).redraw()
 
     def _write(self, width: int) -> list[Line]:
         glyphs = self.cockpit.glyphs
@@ -176,6 +189,7 @@ class RecoverDialog(Dialog):
         return told + plan_text.describe(self.plan, self.kind, self.over.snapshot, glyphs, width)
 
     def _redraw(self) -> None:
+        self.said = None
         self.query_one(Candidates).display = self.stage in (PLANNING, ASKING) and self.plan is not None
         self.query_one(Title).redraw()
         self.query_one(Document).remake()
