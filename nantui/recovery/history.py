@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nantui.run.attempts import DIVERGED, FAILED
@@ -10,10 +10,7 @@ from nantui.run.endings import CUDA_OOM, HOST_OOM, cause_of
 from nantui.run.events import (
     AttemptEnded,
     AttemptStarted,
-    Event,
-    Kept,
     Lost,
-    PhaseBegun,
     PhaseDone,
     RollbackBegun,
     RollbackDone,
@@ -85,25 +82,6 @@ def repeats(earlier: Sequence[Earlier], restore_point: str, settings: Mapping[st
         if one.failed_at is not None and same:
             return f"the same restore point with the same settings failed before, in epoch {one.failed_at}"
     return ""
-
-
-def attempts_in_force(journal: Iterable[Event]) -> frozenset[int]:
-    """Return the attempts whose steps the present weights may hold, whatever clocks say: since the newest
-    rollback, change of phase or beginning, and without what was taken back.
-    """
-    now: frozenset[int] = frozenset()
-    before: dict[str, frozenset[int]] = {}
-    for event in journal:
-        if isinstance(event, AttemptStarted) and event.attempt is not None:
-            now = (now if event.mode == "resume" else frozenset()) | {event.attempt}
-        elif isinstance(event, (Kept, RollbackBegun, PhaseBegun)):
-            before[event.id] = now
-            now = now if isinstance(event, Kept) else frozenset()
-        elif isinstance(event, UndoDone):
-            now = before.get(event.of, frozenset())
-        elif isinstance(event, RollbackReverted):
-            now = before.get(event.id, now)
-    return now
 
 
 def newest_end(record: RunRecord) -> AttemptEnded | None:

@@ -109,9 +109,9 @@ def next_step(
 
 
 def proven(record: RunRecord, trouble: Trouble | Judgement | None, diagnosed: tuple[str, ...] = ()) -> Proof:
-    """Return what was proven in the newest attempt; `trouble` is what the recovery is for."""
-    newest = record.newest.number or None
-    found = [one for one in of_kind(record.journal, Autopsy) if one.attempt == newest]
+    """Return what was proven in the standing attempt; `trouble` is what the recovery is for."""
+    standing = record.standing.number or None
+    found = [one for one in of_kind(record.journal, Autopsy) if one.attempt == standing]
     found = [one for one in found if not (of_validation(one.evidence) and one.cause.startswith(BROKEN))]
     causes = {one.cause for one in found} | ({trouble.kind} if trouble else set())
     telling = [one for one in found if one.cause.startswith(BROKEN)] or found

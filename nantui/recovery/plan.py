@@ -174,7 +174,7 @@ def make_plan(
     proof = proven(record, reason, diagnosed)  # of steps that were undone, too: they change nothing else
     # A run that finished with nothing but undone steps has nothing to cure, whatever happened before.
     cured = any(one.finished for one in facts.candidates) and bool(of_kind(record.journal, Incident))
-    cured = cured and all(one.harmless for one in of_kind(record.newest.all_events, Incident))
+    cured = cured and all(one.harmless for one in of_kind(record.standing.all_events, Incident))
     propose = propose and bool(reason or proof.guilty or (restart and diagnosed and not cured))
     names, table = tuple(presets or ()), proof.remedies
     if wanted and propose:

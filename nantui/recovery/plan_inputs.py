@@ -10,7 +10,7 @@ from pathlib import Path
 from nantui.checkpoint.catalog import POINT, Catalog
 from nantui.checkpoint.verdict import Verdict
 from nantui.machine.gpus import device_count
-from nantui.recovery.history import attempts_in_force, goes_on
+from nantui.recovery.history import goes_on
 from nantui.recovery.restore_points import (
     LEFT_BEHIND,
     Candidate,
@@ -33,6 +33,7 @@ from nantui.recovery.trouble import (
     validated_in_fp32,
 )
 from nantui.recovery.undo import COPIES
+from nantui.run.journal import attempts_in_force
 from nantui.run.points import StepPoint, differences, step_points
 from nantui.run.record import Reached, RunRecord, in_full
 from nantui.run.spec import OURS_DEFAULTS, Spec, read_args
@@ -152,8 +153,8 @@ def _known_places(record: RunRecord) -> frozenset[str]:
 
 
 def ours_of(record: RunRecord) -> dict[str, object]:
-    """Return nantui's own settings in effect: the newest attempt's; a foreign run has no guard."""
-    attempt, spec = record.newest.asked, record.spec
+    """Return nantui's own settings in effect: the standing attempt's; a foreign run has no guard."""
+    attempt, spec = record.standing.asked, record.spec
     if attempt is None and spec is None:
         return {**OURS_DEFAULTS, "guard": "off"}
     return {**OURS_DEFAULTS, **(attempt.ours if attempt else spec.ours if spec else {})}

@@ -67,7 +67,7 @@ def known_about(
     live: Mapping[str, Any] = reported.values if reported else {}
     device, images, ran_on = settings.get("device"), live.get("images"), live.get("device")
     gpus = gpus_of(device)
-    own = live if reported and reported.attempt == record.newest.number else {}
+    own = live if reported and reported.attempt == record.standing.number else {}
     return Known(
         epoch=epoch,
         classes=classes_of(in_full(record, settings).get("data")),

@@ -20,11 +20,10 @@ from itertools import takewhile
 from statistics import median
 from typing import NamedTuple, TypeAlias
 
-from nantui.recovery.history import attempts_in_force
 from nantui.run import events
 from nantui.run.events import of_kind
 from nantui.run.incidents import ENDED, INCIDENTS, OBSERVED, SUSPICIONS, WARNED, as_incident
-from nantui.run.journal import in_force
+from nantui.run.journal import attempts_in_force, in_force
 from nantui.run.record import RunRecord
 from nantui.run.results import EpochRow, columns, practically_zero
 
@@ -120,7 +119,7 @@ def _since(record: RunRecord) -> float:
 
 
 def _incidents(record: RunRecord, left: Mapping[int, Place], acquitted: set[int]) -> Iterator[Trouble]:
-    newest, since = record.newest.number, _since(record)
+    standing, since = record.standing.number, _since(record)
     journaled = of_kind(record.journal, events.Incident)
     told = [(one.attempt, one) for one in journaled if one.attempt is not None or one.t >= since]
     for number in left:
@@ -130,7 +129,7 @@ def _incidents(record: RunRecord, left: Mapping[int, Place], acquitted: set[int]
         ]
     for attempt, event in told:
         limit = NEVER if attempt is None else left.get(attempt, NOWHERE)
-        if event.epoch is None or not _harmed(event, attempt in (newest, None)):
+        if event.epoch is None or not _harmed(event, attempt in (standing, None)):
             continue
         sound = event.incident == NAN_VALIDATION and event.epoch in acquitted
         if _place(event) < limit and not sound:
@@ -141,12 +140,12 @@ def _place(event: events.Incident) -> Place:
     return event.epoch or 0, event.step or math.inf
 
 
-def _harmed(event: events.Incident, newest: bool) -> bool:
-    """Tell whether an incident did harm; what ended an earlier attempt was not saved, and is dealt with.
+def _harmed(event: events.Incident, standing: bool) -> bool:
+    """Tell whether an incident did harm; what ended another attempt was not saved, and is dealt with.
 
     One that is judged from finite numbers is a sign only where it ended the training.
     """
-    ended = event.action == ENDED and newest
+    ended = event.action == ENDED and standing
     return event.action in HARMED and (event.incident not in SUSPICIONS or ended)
 
 

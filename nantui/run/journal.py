@@ -37,6 +37,7 @@ from nantui.run.events import (
     PhaseDone,
     RollbackBegun,
     RollbackDone,
+    RollbackReverted,
     UndoBegun,
     UndoDone,
     newest,
@@ -131,6 +132,34 @@ def in_force(journal: Iterable[Event]) -> list[Undoable]:
         elif isinstance(event, UndoDone):
             found.pop(event.of, None)
     return list(found.values())
+
+
+def attempts_in_force(journal: Iterable[Event]) -> frozenset[int]:
+    """Return the attempts whose steps the present weights may hold, whatever clocks say: since the newest
+    rollback, change of phase or beginning, and without what was taken back.
+    """
+    now: frozenset[int] = frozenset()
+    before: dict[str, frozenset[int]] = {}
+    for event in journal:
+        if isinstance(event, AttemptStarted) and event.attempt is not None:
+            now = (now if event.mode == "resume" else frozenset()) | {event.attempt}
+        elif isinstance(event, (Kept, RollbackBegun, PhaseBegun)):
+            before[event.id] = now
+            now = now if isinstance(event, Kept) else frozenset()
+        elif isinstance(event, UndoDone):
+            now = before.get(event.of, frozenset())
+        elif isinstance(event, RollbackReverted):
+            now = before.get(event.id, now)
+    return now
+
+
+def standing_attempt(events: Sequence[Event], made: int) -> int:
+    """Return the attempt whose work stands: after an undo that of before, else the newest that was `made`, as
+    where the journal knows nothing of that one (under `attach`).
+    """
+    begun = newest(events, AttemptStarted)
+    known = begun is not None and begun.attempt == made
+    return max(attempts_in_force(events), default=made) if known else made
 
 
 def interrupted(events: Iterable[Event]) -> RollbackBegun | UndoBegun | PhaseBegun | None:

@@ -17,7 +17,7 @@ from typing import Any
 from nantui.run.atomic_files import read_text
 from nantui.run.attempts import Attempt, RankExit, rank_events, read_attempt, read_exits
 from nantui.run.events import Created, Event, InEffect, newest
-from nantui.run.journal import Journal
+from nantui.run.journal import Journal, standing_attempt
 from nantui.run.layout import RunLayout, require_run
 from nantui.run.results import TIMED_EPOCHS, EpochRow, current, median_epoch_s, read_results
 from nantui.run.spec import OURS_DEFAULTS, Spec, read_args, read_spec
@@ -143,8 +143,8 @@ class RunRecord:
 
     @cached_property
     def reached(self) -> Reached:
-        """How far the newest attempt (or the foreign run) came: what a checkpoint's cost is counted from."""
-        completed, step = self.epochs[-1].epoch if self.epochs else 0, self.newest.steps.newest
+        """How far the standing attempt (or the foreign run) came: what a checkpoint costs counts from it."""
+        completed, step = self.epochs[-1].epoch if self.epochs else 0, self.standing.steps.newest
         running = step is not None and step.epoch == completed + 1
         part = step.step / max(step.steps, 1) if running and step is not None else 0.0
         return Reached(completed, part, median_epoch_s(self.results, last=TIMED_EPOCHS, from_the_start=True))
@@ -158,6 +158,11 @@ class RunRecord:
     def newest(self) -> AttemptRecord:
         """The newest attempt; number 0, of which no file says anything, where there is none."""
         return self.attempts[-1] if self.attempts else self.attempt(0)
+
+    @property
+    def standing(self) -> AttemptRecord:
+        """The attempt whose work stands: after an undo that of before, else the newest."""
+        return self.attempt(standing_attempt(self.journal, self.newest.number))
 
     def attempt(self, number: int) -> AttemptRecord:
         """Return the attempt `number`, also one that is not there."""

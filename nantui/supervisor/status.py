@@ -25,11 +25,10 @@ import psutil
 
 from nantui.errors import UserError
 from nantui.machine.process_identity import ProcessRef, alive, this_machine
-from nantui.recovery.history import attempts_in_force
 from nantui.run.atomic_files import Identity, identity
 from nantui.run.attempts import FINISHED, Attempt, read_attempt, read_exits, registered
 from nantui.run.commands import pending_commands
-from nantui.run.journal import Journal, interrupted
+from nantui.run.journal import Journal, interrupted, standing_attempt
 from nantui.run.layout import RunLayout, find_runs
 from nantui.run.plan import CURRENT, epochs_in_all, read_parts, waiting_seconds
 from nantui.run.record import RunRecord
@@ -137,16 +136,14 @@ def _read_status(layout: RunLayout, foreign: Candidates, log: Path | None) -> Ru
             status = _ended(layout, status, number)
     if attempt is not None and attempt.nnodes > 1:
         status = replace(status, hosts=host_rows(layout, attempt.attempt, status.host))
-    ours = state is not None and state.attempt == number  # the journal knows none that an `attach` made
-    if ours and number and number > 1 and status.state not in ACTIVE:
+    if number and number > 1 and status.state not in ACTIVE:
         attempt = read_attempt(layout, _in_force(layout, number, identity(layout.journal))) or attempt
     return _with_progress(layout, status, attempt)
 
 
 @lru_cache(maxsize=512)
 def _in_force(layout: RunLayout, newest: int, _seen: Identity) -> int:
-    """Return the newest attempt that was not taken back, `newest` where that is not known."""
-    return max(attempts_in_force(Journal(layout.journal).events()), default=newest)
+    return standing_attempt(Journal(layout.journal).events(), newest)
 
 
 def _foreign_status(

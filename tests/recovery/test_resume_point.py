@@ -19,13 +19,12 @@ from nantui.errors import UserError
 from nantui.machine.process_tree import send
 from nantui.recovery import restore_points
 from nantui.recovery.agreement import would_run
-from nantui.recovery.history import attempts_in_force
 from nantui.recovery.plan import make_plan
 from nantui.recovery.restore_points import RestoreCriteria, list_candidates, point_to_resume
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.undo import undo
 from nantui.run.events import AttemptStarted, RollbackBegun, newest
-from nantui.run.journal import Journal
+from nantui.run.journal import Journal, attempts_in_force
 from nantui.run.layout import RunLayout
 from nantui.run.points import StepPoint, is_whole, step_points, write_header
 from nantui.run.record import Reached

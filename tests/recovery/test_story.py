@@ -18,6 +18,7 @@ from nantui.recovery import __main__ as act
 from nantui.recovery.plan import make_plan, plan_lines
 from nantui.recovery.rollback import roll_back
 from nantui.recovery.undo import undo
+from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.results import current, read_results
@@ -95,6 +96,31 @@ def test_undo_after_a_real_later_attempt(poisoned: Path, rebase_here: Callable[.
     assert fakes.tree(layout) != before
     undo(layout, by="me")
     assert fakes.tree(layout) == before
+
+
+def test_after_an_undo_a_plan_is_made_of_the_attempt_that_stands_again(poisoned: Path) -> None:
+    """What was taken back had a guard and found a guilty image: of what stands again neither is known."""
+    layout = RunLayout(poisoned)
+    journal = Journal(layout.journal)
+
+    def start(number: int, mode: str, guard: str) -> None:
+        write_attempt(layout, Attempt(number, "u", 0.0, mode, None, {}, {"guard": guard}, "python"))
+        journal.append("attempt_started", attempt=number, mode=mode)
+
+    start(1, "start", "observe")
+    journal.append("incident", attempt=1, incident="nan_buffer", epoch=2, step=3, action="ended", text="")
+    before = make_plan(poisoned)
+    assert "guard" in {row.name for row in before.settings}
+    journal.append("rollback_begun", id="r1", restore_point="weights/epoch0.pt", epoch=1, steps=[])
+    journal.append("rollback_done", id="r1", text="")
+    start(2, "resume", "protect")
+    journal.append("autopsy", attempt=2, cause="broken_pixels", text="", evidence={})
+    journal.append("attempt_ended", attempt=2, outcome="finished")
+    journal.append("undo_done", id="u1", of="r1")
+    after = make_plan(poisoned)
+    assert (after.settings, after.presets) == (before.settings, before.presets)
+    assert after.trouble == before.trouble and after.restore and after.restore.epoch == 0
+    assert (before.attempt, after.attempt) == (1, 2), "what begins after this is newer"
 
 
 def test_a_run_that_never_improves_again_still_ends_with_a_best(

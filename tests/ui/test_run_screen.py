@@ -145,11 +145,13 @@ async def test_after_an_undo_the_header_names_the_attempt_that_stands(cockpit, t
     run = make_run(tmp_path / "demo", recovered=True, state="stopped")
     supervisor = RunLayout(run).supervisor
     supervisor.write_text(json.dumps({**json.loads(supervisor.read_text()), "attempt": 2}))
+    journal(run, kind="in_effect", attempt=1, values={"guard": "observe"})
+    journal(run, kind="in_effect", attempt=2, values={"guard": "protect"})
     async with cockpit(run, size=(140, 40)) as driver:
-        await driver.until("attempt 2  ")
+        await driver.until("attempt 2  ", absent=("only observes",))
         journal(run, kind="undo_begun", id="u1", of="r1", steps=[])
         journal(run, kind="undo_done", id="u1", of="r1", text="the rollback was taken back")
-        await driver.until("attempt 1  ", "undo done")
+        await driver.until("attempt 1  ", "undo done", "guard only observes")
 
 
 async def test_start_resumes_where_there_is_a_checkpoint_and_starts_where_there_is_none(cockpit, tmp_path):

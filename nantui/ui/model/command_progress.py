@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nantui.run.commands import Command
-from nantui.run.events import AttemptStarted, CommandDone, CommandReceived, Event, InEffect, Stage, newest
+from nantui.run.events import (
+    AttemptStarted,
+    CommandDone,
+    CommandReceived,
+    Event,
+    InEffect,
+    Stage,
+    newest,
+    of_kind,
+)
+from nantui.run.journal import standing_attempt
 from nantui.ui.format import WORDS, clean
 
 Unanswered = dict[str, Command]
@@ -71,12 +81,17 @@ def follow(command: str, journal: Iterable[Event]) -> CommandProgress:
     return CommandProgress(tuple(stages), done, asked, effect)
 
 
-def newest_change(journal: Iterable[Event]) -> Event | None:
-    """Return the newest event after which other settings may be in effect, None without one."""
-    return newest(journal, AttemptStarted, InEffect)
+def newest_change(journal: Sequence[Event]) -> Event | None:
+    """Return the newest event after which other settings may be in effect, without what was taken back; None
+    without one.
+    """
+    last = newest(journal, AttemptStarted, InEffect)
+    standing = standing_attempt(journal, last.attempt) if last and last.attempt else None
+    changes = of_kind(journal, AttemptStarted, InEffect)
+    return next((one for one in reversed(changes) if one.attempt == standing), None)
 
 
-def reported_values(journal: Iterable[Event]) -> Mapping[str, object]:
-    """Return what the worker of the newest attempt has reported to be in effect, empty before it has."""
+def reported_values(journal: Sequence[Event]) -> Mapping[str, object]:
+    """Return what the worker of the standing attempt has reported to be in effect, empty before it has."""
     found = newest_change(journal)
     return found.values if isinstance(found, InEffect) else {}

@@ -88,7 +88,7 @@ def read_settings(record: RunRecord, schema: Schema, snapshot: RunSnapshot) -> S
     Raises UserError for a spec that makes no sense.
     """
     journal = snapshot.journal
-    args, spec, attempt, edits = record.args, record.spec, record.newest.asked, pending_edits(journal)
+    args, spec, attempt, edits = record.args, record.spec, record.standing.asked, pending_edits(journal)
     train, ours = (spec.train, spec.ours) if spec is not None else ({}, {})
     asked = {**schema.defaults(), **train, **args, **ours}
     reported = reported_values(journal)

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 
-from nantui.recovery.history import attempts_in_force
 from nantui.run import status as run_status
 from nantui.run.endings import ENDINGS
-from nantui.run.events import AttemptStarted, Incident, newest
+from nantui.run.events import Incident
+from nantui.run.journal import standing_attempt
 from nantui.run.results import Metric
 from nantui.ui.format import WORDS, clean, duration, short_path
 from nantui.ui.glyphs import meter
@@ -91,7 +91,7 @@ class Header(LinesWidget):
         if status.steps_per_epoch:
             line += _figure("  step ", status.step or 0, f"/{status.steps_per_epoch}")
         if status.attempt and status.attempt > 1:
-            line += _figure("  attempt ", _standing(snapshot))
+            line += _figure("  attempt ", standing_attempt(snapshot.journal, status.attempt))
         return line
 
     def _times(self, snapshot: RunSnapshot) -> Line:
@@ -172,14 +172,6 @@ def _guard(snapshot: RunSnapshot) -> Line:
     if snapshot.status.guarded is None:
         return []
     return [("guarded", "good")] if snapshot.status.guarded else [("unguarded", "warn")]
-
-
-def _standing(snapshot: RunSnapshot) -> int | None:
-    """Return the attempt that stands now: after an undo that of before, not the newest."""
-    journal, number = snapshot.journal, snapshot.status.attempt
-    begun = newest(journal, AttemptStarted)
-    known = begun is not None and begun.attempt == number  # of an `attach` it knows none
-    return max(attempts_in_force(journal), default=number) if known else number
 
 
 def _hosts(status: run_status.RunStatus) -> str:
