@@ -21,10 +21,10 @@ from nantui.errors import FAILED, UserError
 from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, uses_no_gpu
 from nantui.run import commands
 from nantui.run.atomic_files import read_json
-from nantui.run.attempts import read_attempt
 from nantui.run.commands import Command
 from nantui.run.documents import Settings
 from nantui.run.layout import RunLayout
+from nantui.run.record import RunRecord
 from nantui.run.spec import Spec
 from nantui.run.status import ACTIVE, STARTING, STOPPED
 from nantui.run.telemetry import last_step
@@ -161,12 +161,14 @@ def earlier_peak_gb(layout: RunLayout, then: Settings | None = None) -> float | 
     With `then` it is what a start with these settings needs at least: less where they take less than those
     of the peak, and without what PyTorch's allocator only keeps, as it gives that back when it is short.
     """
-    peaks = []
-    for number in layout.attempt_numbers():
-        step, attempt = last_step(layout.steps(number)), read_attempt(layout, number)
+    peaks, record = [], RunRecord(layout)
+    for one in record.attempts:
+        step = last_step(layout.steps(one.number))
         if step is not None:
-            now, (peak, filled) = attempt.train if attempt else {}, step.memory_peak()
-            share = 1.0 if then is None else min(load(then) / load(now), 1.0)
+            peak, filled = step.memory_peak()
+            reported = one.in_effect.values if one.in_effect else {}
+            now = {**(one.asked.train if one.asked else {}), **reported}
+            share = 1.0 if then is None else min(load({**now, **then}) / load(now), 1.0)
             peaks.append(share * reserved_gb(peak, filled and then is None, now))
     most = max(filter(math.isfinite, peaks), default=None)
     return None if most is None else (most + CONTEXT_GB) * GIBIBYTE / GIGABYTE

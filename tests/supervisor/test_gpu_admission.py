@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from nantui.errors import UserError
@@ -78,6 +80,18 @@ def test_after_the_gpu_ran_full_a_smaller_batch_needs_less(layout, held_gb):
     for batch, fits in ((32, False), (24, False), (16, True), (-1, True)):
         found = gpu_admission.gpu_shortages(layout, "0", {"batch": batch, "imgsz": 640})
         assert (found == []) is fits, (batch, found)
+
+
+def test_what_nobody_asked_for_counts_as_it_was_in_effect(layout, held_gb):
+    """A run of the usual batch, of which its spec says nothing, resumes with half of it."""
+    layout.events(1, 0).write_text(
+        json.dumps({"t": 1.0, "kind": "in_effect", "values": {"batch": 16, "imgsz": 640}}) + "\n"
+    )
+    write_steps(layout, 1, "74,74")
+    held_gb(20)
+    for train, fits in (({}, False), ({"batch": 16}, False), ({"batch": 8}, True), ({"imgsz": 320}, True)):
+        found = gpu_admission.gpu_shortages(layout, "0", train)
+        assert (found == []) is fits, (train, found)
 
 
 @pytest.mark.parametrize("filled_gib", [73, 80])
