@@ -96,12 +96,17 @@ def rollback(port: CommandPort, command: Command) -> str:
 
 
 def undo(port: CommandPort, command: Command) -> str:
-    """Take the last rollback back; a training that this leaves unfinished, or finished, is shown so."""
+    """Take the last rollback back; a training that this leaves unfinished, or finished, is shown so, and what
+    was told of the attempt that was taken back is told no more.
+    """
     refuse_while_running(port)
     text = str(act(port, command, "undo").get("text") or "undone")
     _, finished = standing(port.journal.events())
-    if finished != (port.state.state == FINISHED):
-        port.publish(state=FINISHED if finished else STOPPED, text=text)
+    if (
+        port.state.state
+    ):  # it has told of the attempt that was taken back; of one under `attach` it tells nothing
+        state = FINISHED if finished else STOPPED
+        port.publish(state=state, text=text, ending="", last_incident=None, guarded=None)
     return text
 
 

@@ -175,9 +175,12 @@ RESUME = [("kept", {"id": "r1", "epoch": 1})]
 
 
 @pytest.mark.parametrize("between", [ROLLBACK, RESUME])
-@pytest.mark.parametrize(("first", "second"), [("diverged", "finished"), ("finished", "diverged")])
+@pytest.mark.parametrize(
+    ("first", "second"), [("diverged", "finished"), ("finished", "diverged"), ("stopped", "failed")]
+)
 def test_an_undo_shows_whether_what_stands_again_has_finished(port, monkeypatch, first, second, between):
-    port.state = replace(port.state, state=second)
+    told = {"incident": "nan_loss", "epoch": 2, "step": 3, "action": "ended"}
+    port.state = replace(port.state, state=second, ending="an end", last_incident=told, guarded=True)
     port.journal.append("attempt_started", attempt=1, mode="start")
     port.journal.append("attempt_ended", attempt=1, outcome=first)
     for kind, fields in between:
@@ -192,6 +195,7 @@ def test_an_undo_shows_whether_what_stands_again_has_finished(port, monkeypatch,
     monkeypatch.setattr(handlers, "act", act)
     assert do(port, "undo") == "undone"
     assert port.state.state == ("finished" if first == "finished" else "stopped")
+    assert (port.state.ending, port.state.last_incident, port.state.guarded) == ("", None, None), "taken back"
 
 
 def test_a_plain_resume_repairs_what_needs_it_before_anything_resumes(port, asked_of_recovery):
