@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -139,7 +140,9 @@ def endings(run):
     return [entry for entry in run.journal() if entry["kind"] == "attempt_ended"]
 
 
-def test_status_diagnosis_header_and_alert_say_the_kind_and_its_evidence(make_run, own_home, capsys):
+def test_status_diagnosis_header_and_alert_say_the_kind_and_its_evidence(
+    make_run, own_home, capsys, monkeypatch
+):
     told = own_home / "told"
     command = f'notify: {{command: [sh, -c, \'echo "$0" >> {told}\', "{{text}}"]}}\n'
     with (own_home / "config/nantui/supervise.yaml").open("a") as file:
@@ -152,6 +155,7 @@ def test_status_diagnosis_header_and_alert_say_the_kind_and_its_evidence(make_ru
         said = capsys.readouterr().out
         assert all(word in said for word in words), said
     snapshot = RunReader(run.path, read_status).read()
+    monkeypatch.setattr(Header, "cockpit", SimpleNamespace(read_only=False))  # no app runs here
     for cells, seen in ((80, words[:1]), (330, words)):
         header = "".join(text for text, _ in Header()._first(snapshot, cells))
         assert all(word in header for word in seen), header
