@@ -166,7 +166,7 @@ def earlier_peak_gb(layout: RunLayout, then: Settings | None = None) -> float | 
         step = last_step(layout.steps(one.number))
         if step is not None:
             peak, filled = step.memory_peak()
-            reported = one.in_effect.values if one.in_effect else {}
+            reported = one.in_effect.values if then is not None and one.in_effect else {}
             now = {**(one.asked.train if one.asked else {}), **reported}
             share = 1.0 if then is None else min(load({**now, **then}) / load(now), 1.0)
             peaks.append(share * reserved_gb(peak, filled and then is None, now))
