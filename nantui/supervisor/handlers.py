@@ -102,9 +102,7 @@ def undo(port: CommandPort, command: Command) -> str:
     refuse_while_running(port)
     text = str(act(port, command, "undo").get("text") or "undone")
     _, finished = standing(port.journal.events())
-    if (
-        port.state.state
-    ):  # it has told of the attempt that was taken back; of one under `attach` it tells nothing
+    if port.state.state:  # of an attempt under `attach` the supervisor has told nothing
         state = FINISHED if finished else STOPPED
         port.publish(state=state, text=text, ending="", last_incident=None, guarded=None)
     return text
