@@ -43,7 +43,7 @@ CASES = tuple(
         ("accumulated-over-epochs", (1, 2), 0, {"nbs": 40, "optimizer": "AdamW", "mosaic": 1.0}),
         ("mosaic-closed-later", (2, 1), 2, {"close_mosaic": 1, "mosaic": 1.0}),
         ("mosaic-closed-before", (3, 1), 2, {"close_mosaic": 1, "mosaic": 1.0}),
-        ("last-batch-of-an-epoch", (2, 2), 0, {"mosaic": 1.0}),
+        ("last-batch-of-an-epoch", (2, 4), 0, {"mosaic": 1.0}),
         ("sizes", (1, 1), 0, {"multi_scale": 0.5, "warmup_epochs": 2.0, "cos_lr": True, **ALL}),
     )
 )  # fmt: skip

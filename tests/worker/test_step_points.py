@@ -22,7 +22,8 @@ from tests.worker.equality import CASES, Case, carry_out, requests_of, unequal
 from tests.worker.runs import Trainings, on_two_ranks, outcome_of, write_request
 
 ALWAYS = {"step_points": 0.0}
-SAMPLE = [case for case in CASES if case.name in ("accumulated-ranks1", "AdamW-workers0-mixed-ranks1")]
+SAMPLED = ("accumulated-ranks1", "AdamW-workers0-mixed-ranks1", "last-batch-of-an-epoch-ranks1")
+SAMPLE = [case for case in CASES if case.name in SAMPLED]
 ON_TWO = [case for case in CASES if case.name in ("AdamW-workers2-mixed-ranks2",)]
 
 
@@ -397,8 +398,51 @@ def test_the_order_is_plain_ultralytics_where_mosaic_closes(images, workers):
     assert [resumed, *again.epochs(3, anew=3)] == [expected[1][3:], *expected[2:]]
 
 
+@pytest.mark.parametrize(("images", "workers"), [(7, 0), (6, 0), (6, 2)])
+def test_a_point_at_any_batch_goes_on_in_the_order_of_plain_ultralytics(images, workers):
+    """At the last one of an epoch, too: whether mosaic closes then, has closed or never does."""
+    from nantui.worker.points.loader_order import Begin, record
+
+    for anew in (None, 2):
+        expected = LoadedTrainer(images, workers).epochs(4, anew)
+        whole: Any = LoadedTrainer(images, workers)
+        states, order = {}, record(whole, exact=False)
+        for whole.epoch in range(3):
+            if whole.epoch == anew:
+                whole.train_loader.reset()
+            for batch, _ in enumerate(whole.train_loader, 1):
+                states[whole.epoch, batch] = order.state()
+        for (epoch, batch), state in states.items():
+            again: Any = LoadedTrainer(images, workers)
+            again.epoch, left = epoch, len(again.train_loader) - batch
+            record(again, exact=False, begin=Begin(epoch, batch, state)).take_up(again.train_loader)
+            rest = [int(x) for _, part in zip(range(left), again.train_loader, strict=False) for x in part[0]]
+            again.epoch += 1
+            assert [rest, *again.epochs(3 - epoch, anew)] == [
+                expected[epoch][3 * batch :],
+                *expected[epoch + 1 :],
+            ]
+
+
+def test_a_point_of_the_version_before_goes_on():
+    """It has the generator as it stands once its orders are drawn, and does not say how it came there."""
+    from nantui.worker.points.loader_order import Begin, record
+
+    expected, whole = LoadedTrainer().epochs(3), LoadedTrainer()
+    order = record(whole, exact=False)  # type: ignore[arg-type]
+    next(iter(whole.train_loader))
+    state = order.state()
+    [kept] = state["orders"]
+    state["generator"] = list(kept.pop("drawn").values())[-1]
+    again: Any = LoadedTrainer()
+    record(again, exact=False, begin=Begin(0, 1, state)).take_up(again.train_loader)
+    rest = [int(x) for _, part in zip(range(2), again.train_loader, strict=False) for x in part[0]]
+    again.epoch = 1
+    assert [rest, *again.epochs(2)] == [expected[0][3:], *expected[1:]]
+
+
 def test_the_table_of_equal_trainings_is_whole():
     names = [case.name for case in equality.CASES]
-    assert len(names) == len(set(names)) and len(SAMPLE) == 2 and len(ON_TWO) == 1
+    assert len(names) == len(set(names)) and len(SAMPLE) == 3 and len(ON_TWO) == 1
     for word in ("SGD", "AdamW", "MuSGD", "workers0", "workers2", "mixed", "plain", "accumulated", "ranks2"):
         assert any(word in name for name in names), word

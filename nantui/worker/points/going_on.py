@@ -23,7 +23,7 @@ from nantui.run.points import PART, differences
 from nantui.run.results import trimmed
 from nantui.terminal_text import printable
 from nantui.worker import ultralytics_api
-from nantui.worker.points.loader_order import Begin
+from nantui.worker.points.loader_order import Begin, RecordedOrder
 from nantui.worker.points.training_state import (
     on_device,
     restore,
@@ -129,6 +129,9 @@ class GoingOn:
 
     def batches(self, loader: Any) -> Iterator[tuple[int, object]]:
         """Yield the rest of the epoch, numbered as in the whole."""
+        order = getattr(loader, "batch_sampler", None)
+        if isinstance(order, RecordedOrder):
+            order.take_up(loader)
         restore_random(self.mine["random"], self.trainer.device)
         yield from zip(range(self.batch, len(loader)), loader, strict=False)
 

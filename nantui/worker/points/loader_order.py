@@ -86,7 +86,10 @@ class RecordedOrder:
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield batches for ever. A new iterator draws anew: what an older one had drawn ahead is gone."""
-        first, begin, skipped = self._epoch(), self._begin, 0
+        return self._from(self._epoch())  # a loader without workers draws first when it is asked for a batch
+
+    def _from(self, first: int) -> Iterator[list[int]]:
+        begin, skipped = self._begin, 0
         self._orders = {}
         if begin is not None and begin.epoch == first:
             skipped = begin.batch
@@ -96,11 +99,19 @@ class RecordedOrder:
         for epoch in itertools.count(first):
             if epoch not in self._orders:
                 self._orders[epoch] = Order.draw(epoch, self.sampler, self._generator)
+            batches = self._orders[epoch].batches(self._generator)
             for past in [kept for kept in self._orders if kept < self._epoch()]:
                 del self._orders[past]
-            for batch in itertools.islice(self._orders[epoch].batches(self._generator), skipped, None):
+            for batch in itertools.islice(batches, skipped, None):
                 yield [SampleAt(index, epoch) for index in batch] if self._exact else batch
             skipped = 0
+
+    def take_up(self, loader: Any) -> None:
+        """Have the loader's iterator made in the begun epoch, though none of its batches may be left."""
+        if loader.iterator is None:
+            loader.iterator = loader._get_iterator()  # draws a seed for the loader's processes
+        if self._generator is not None and self._begin is not None:
+            self._generator.set_state(self._begin.state["generator"])
 
     def state(self) -> JsonObject:
         """Return the order from the present epoch on, as far as it is drawn, and what draws the rest."""
