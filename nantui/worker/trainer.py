@@ -149,10 +149,12 @@ class GuardedTrainer(_Stock):
                 stack.enter_context(hosts_in_turn())
             try:
                 super()._do_train(*arguments)  # type: ignore[misc]
-            except Exception as error:
-                if self.guard and was_told(self.session, error):
-                    between = not self.guard.in_batch
-                    raise self.epoch_end.stopped_alone(error, between) from error
+            except BaseException as error:
+                if self.guard:  # nobody reads the verdict on this step any more
+                    with contextlib.suppress(RuntimeError):  # of a GPU that has failed
+                        self.guard.backup.restore()
+                if self.guard and isinstance(error, Exception) and was_told(self.session, error):
+                    raise self.epoch_end.stopped_alone(error, not self.guard.in_batch) from error
                 raise
 
     def _setup_ddp(self, *stock: int) -> None:

@@ -258,11 +258,15 @@ def step_can_be_taken_back(trainer: Trainer) -> bool:
     """Tell whether everything that the optimizer's step changes is known, on a device that queues.
 
     True for PyTorch's and Ultralytics' optimizers, which keep what they know in `optimizer.state`, with
-    Ultralytics' EMA. With a GradScaler at work the host waits inside `GradScaler.step` anyway.
+    Ultralytics' EMA, where nobody's hook follows the steps. The host waits anyway with a GradScaler at work
+    (`GradScaler.step`), and where ranks agree on `time=` between step and batch end (engine/trainer.py).
     """
     changing = [trainer.optimizer, trainer.ema or trainer.optimizer]
     known = all(type(one).__module__.startswith(("torch.optim.", "ultralytics.")) for one in changing)
-    return known and trainer.device.type == "cuda" and not trainer.scaler.is_enabled()
+    hooks = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+    alone = not any(getattr(trainer.optimizer, name, None) for name in hooks)
+    waits = trainer.scaler.is_enabled() or (trainer.args.time and torchrun_env.world_size() > 1)
+    return known and alone and trainer.device.type == "cuda" and not waits
 
 
 def non_finite_state(model: nn.Module) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -92,6 +94,34 @@ def test_resume_takes_the_checkpoints_settings_except_a_few():
 def test_the_scaler_keeps_its_scale_where_we_read_it():
     assert "self._scale" in inspect.getsource(torch.amp.GradScaler._lazy_init_scale_growth_tracker)
     assert list(inspect.signature(torch.amp.GradScaler.update).parameters) == ["self", "new_scale"]
+
+
+def test_a_step_is_taken_ahead_only_where_all_that_it_changes_is_known(monkeypatch):
+    from ultralytics.utils.torch_utils import ModelEMA
+
+    class Own(torch.optim.SGD):
+        pass
+
+    def asked(optimizer: Any = torch.optim.SGD, scaled: bool = False, hours: float | None = None) -> bool:
+        model = torch.nn.Linear(2, 2)
+        trainer: Any = SimpleNamespace(
+            optimizer=optimizer(model.parameters(), lr=0.1),
+            ema=ModelEMA(model),
+            device=torch.device("cuda"),
+            scaler=SimpleNamespace(is_enabled=lambda: scaled),
+            args=SimpleNamespace(time=hours),
+        )
+        return bool(ultralytics_api.step_can_be_taken_back(trainer))
+
+    def followed(*args: Any, **options: Any) -> torch.optim.Optimizer:
+        made = torch.optim.SGD(*args, **options)
+        made.register_step_post_hook(lambda *of_the_step: None)
+        return made
+
+    assert asked() and asked(hours=1.0)
+    assert not asked(Own) and not asked(followed) and not asked(scaled=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert asked() and not asked(hours=1.0)
 
 
 def test_validation_can_be_told_where_to_run_on_the_cpu():

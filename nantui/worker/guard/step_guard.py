@@ -46,12 +46,11 @@ class StepGuard:
         self.incident_reporter = IncidentReporter(trainer, session)
         self.statistics = BatchNormStatistics(ultralytics_api.unwrapped(trainer.model), every_step=True)
         self.backup = StepBackup(trainer)
-        self.ahead = self.options.protects and ultralytics_api.step_can_be_taken_back(trainer)
         self.seen: BatchProbe | None = None
         self.point_due: Callable[[], bool] = lambda: False
         self.go_back: Callable[[], None] = lambda: None
         self.skipped = False
-        self.void = self.in_batch = self.stepped = self._unsettled = False
+        self.ahead = self.void = self.in_batch = self.stepped = self._unsettled = False
         self.batch_index = 0
         self._void_reason = ""
         self._last_loss = 0.0
@@ -75,6 +74,7 @@ class StepGuard:
         self._parameters = list(self.trainer.model.parameters())
         self.statistics.refresh()
         self.backup.look_again()
+        self.ahead = self.options.protects and ultralytics_api.step_can_be_taken_back(self.trainer)
         on_probation = self.trainer.epoch - self.trainer.start_epoch < self.session.attempt.probation_epochs
         self.incident_policy.suspicion = SUSPICION if on_probation else 1.0
         if self.in_batch:

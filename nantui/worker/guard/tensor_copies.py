@@ -68,9 +68,10 @@ class Joined:
         )
 
     def put_back(self, pieces: Pieces) -> None:
-        """Fill the tensors from pieces."""
-        for flats, piece in zip(self._groups, pieces, strict=True):
-            torch._foreach_copy_(flats, list(piece.split([flat.numel() for flat in flats])))
+        """Fill the tensors from pieces; what a validation has made can be written to in its mode only."""
+        with torch.inference_mode():
+            for flats, piece in zip(self._groups, pieces, strict=True):
+                torch._foreach_copy_(flats, list(piece.split([flat.numel() for flat in flats])))
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
@@ -142,8 +143,7 @@ class BatchNormStatistics:
             self._places: list[tuple[Snapshot, Callable[[], None]]] = []
 
     def snapshot(self) -> Snapshot:
-        """Return a copy of the statistics as they are now; it stays so until the next but one, or while it is
-        remembered."""
+        """Copy the statistics as they are now; a copy stays until the next but one, or while remembered."""
         if not (self._every_step and self._good.pieces and self._good.pieces[0].is_cuda):
             return self._fresh()
         if not self._places:
@@ -185,8 +185,9 @@ class StepBackup:
 
     PyTorch's and Ultralytics' optimizers change in place what they know of a parameter, the EMA its average.
     So where all of it lies is asked in the first two steps of an epoch, where there is more of it, and before
-    it is put back. The copies' own memory is taken for a step only, or it would raise the peak. Gradients
-    are not copied: the step only lets go of them.
+    it is put back; a validation of the user's own may move the EMA. The copies' own memory is taken for a
+    step only, or it would raise the peak. Gradients are evidence and not copied: a step lets go of them, having
+    added momentum to finite ones at most (PyTorch's SGD on a GPU, without weight decay).
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -206,7 +207,8 @@ class StepBackup:
     def copy(self) -> None:
         """Copy everything. Raises RuntimeError (torch.cuda.OutOfMemoryError is one) where it cannot be."""
         state = self._trainer.optimizer.state
-        if self._looks or state is not self._state or len(state) != len(self._states):
+        grown = state is not self._state or len(state) != len(self._states)
+        if self._looks or grown or self._average_at() != self._average:
             self._look()
         room = self._joined.room()
         self._fill(room)
@@ -214,8 +216,12 @@ class StepBackup:
         self._updates = self._trainer.ema.updates if self._trainer.ema else 0
         self._gradients = [weight.grad for weight in self._weights()]
 
+    def _average_at(self) -> int:
+        average = self._trainer.ema.ema.parameters() if self._trainer.ema else iter(())
+        return next((first.data_ptr() for first in average), 0)
+
     def _look(self) -> None:
-        self._state = self._trainer.optimizer.state
+        self._state, self._average = self._trainer.optimizer.state, self._average_at()
         self._states = [(state, dict(state)) for state in self._trainer.optimizer.state.values()]
         tensors = self._tensors()
         pointers = [tensor.data_ptr() for tensor in tensors]
@@ -225,8 +231,7 @@ class StepBackup:
             self._recorded.clear()
 
     def _tensors(self) -> Pieces:
-        """Return the weights, their average, and what the optimizer knew of them when it was looked at, where
-        it is now."""
+        """Return the weights, their average, and where it is now what the optimizer knew when looked at."""
         average = self._trainer.ema.ema.state_dict().values() if self._trainer.ema else ()
         averages = filter(torch.is_floating_point, average)
         known = [state.get(name, value) for state, kept in self._states for name, value in kept.items()]

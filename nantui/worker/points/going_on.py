@@ -129,8 +129,7 @@ class GoingOn:
 
     def batches(self, loader: Any) -> Iterator[tuple[int, object]]:
         """Yield the rest of the epoch, numbered as in the whole."""
-        order = getattr(loader, "batch_sampler", None)
-        if isinstance(order, RecordedOrder):
+        if isinstance(order := getattr(loader, "batch_sampler", None), RecordedOrder):
             order.take_up(loader)
         restore_random(self.mine["random"], self.trainer.device)
         yield from zip(range(self.batch, len(loader)), loader, strict=False)

@@ -113,6 +113,9 @@ def test_a_skipped_batch_leaves_no_trace(trainings, tmp_path, recorded, order, f
     assert outcome.code == 0
     assert differing(recorded[2, 2], recorded[2, 3]) == []
     assert differing(recorded[2, 1], recorded[2, 2]) != []
+    if fault == "nan_gradient":
+        [found] = outcome.of("autopsy")
+        assert found["evidence"]["bad_gradients"] == ["model.0.conv.weight"]
 
 
 def test_the_very_first_step_leaves_no_optimizer_state_behind(trainings, tmp_path, recorded, order):
@@ -151,6 +154,52 @@ def test_a_step_that_finds_no_room_for_its_copies_waits_for_its_verdict(training
     outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=wanted)
     assert outcome.code == 0
     assert [(s.step, s.skipped) for s in outcome.steps] == [(1, False), (2, True), (3, False), (4, False)]
+
+
+def test_whether_a_step_can_be_taken_back_is_asked_in_every_epoch(trainings, tmp_path, monkeypatch):
+    """A callback may exchange optimizer or EMA once the training has begun."""
+    copied: list[int] = []
+    copy_now = StepBackup.copy
+
+    def counted(self: StepBackup) -> None:
+        copied.append(self._trainer.epoch)
+        copy_now(self)
+
+    monkeypatch.setattr(StepBackup, "copy", counted)
+    monkeypatch.setattr(ultralytics_api, "step_can_be_taken_back", lambda trainer: trainer.epoch == 1)
+    assert trainings(tmp_path / "run", train={"epochs": 3}).code == 0
+    assert copied == [1] * 4
+
+
+def test_a_training_out_of_time_reads_the_verdict_on_its_last_step(trainings, tmp_path, recorded, order):
+    """Ultralytics leaves the batch right after the step, without an event of its own."""
+    wanted = [{"fault": "nan_pixel", "epoch": 1, "batch": 1}]
+    outcome = trainings(tmp_path / "run", train={"epochs": 3, "time": 1e-9, "val": False}, faults=wanted)
+    assert [(i["incident"], i["step"]) for i in outcome.incidents] == [("nan_loss", 1)]
+    saved = tensors_of(outcome.checkpoint("last.pt"))
+    average = {name: recorded[1, 1][f"/ema/{name}"] for name in saved}
+    assert all(torch.equal(saved[name], average[name].to(saved[name].dtype)) for name in saved)
+
+
+def test_a_training_that_breaks_off_keeps_no_step_without_a_verdict(
+    trainings, tmp_path, recorded, order, monkeypatch
+):
+    """Told to end, it may lose the loader's processes before the batch's end: then the average is saved."""
+    from nantui.worker.trainer import GuardedTrainer
+
+    def told(self: Any, *args: Any, **options: Any) -> float:
+        if (self.session.progress.epoch, self.session.progress.step) == (2, 3):
+            self.session.told = "SIGTERM"
+            raise RuntimeError("DataLoader worker is killed")
+        return 0.0
+
+    monkeypatch.setattr(GuardedTrainer, "_get_memory", told, raising=False)
+    wanted = [{"fault": "nan_pixel", "epoch": 2, "batch": 3}]
+    outcome = trainings(tmp_path / "run", faults=wanted)
+    assert outcome.exit.resumable, outcome.exit.text
+    saved = tensors_of(outcome.checkpoint("nantui_stop.pt"))
+    average = {name: recorded[2, 3][f"/ema/{name}"] for name in saved}
+    assert all(torch.equal(saved[name], average[name].to(saved[name].dtype)) for name in saved)
 
 
 def test_one_bad_micro_batch_voids_the_whole_accumulated_step(trainings, tmp_path, recorded):

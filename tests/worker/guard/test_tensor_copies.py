@@ -45,7 +45,8 @@ def backward(trainer: Any) -> None:
 def step(trainer: Any) -> None:
     trainer.optimizer.step()
     trainer.optimizer.zero_grad()
-    trainer.ema.update(trainer.model)
+    if trainer.ema:
+        trainer.ema.update(trainer.model)
 
 
 def after_four_steps(trainer: Any) -> StepBackup:
@@ -100,6 +101,49 @@ def test_weights_that_something_else_exchanged_are_not_written_over():
     with pytest.raises(RuntimeError, match="exchanged"):
         backup.restore()
     assert state(trainer) == now
+
+
+def moved(trainer: Any) -> None:
+    """As a validation in half precision does it up to Ultralytics 8.4.0."""
+    with torch.inference_mode():
+        trainer.ema.ema.half().float()
+    trainer.ema._pairs = None
+
+
+def another(trainer: Any) -> None:
+    trainer.ema = copy.deepcopy(trainer.ema)
+
+
+@pytest.mark.parametrize("exchange", [moved, another])
+def test_an_average_that_was_exchanged_in_mid_epoch_is_taken_back_too(exchange):
+    trainer = training("SGD")
+    backup = after_four_steps(trainer)
+    exchange(trainer)
+    for _ in range(3):
+        backward(trainer)
+        before = state(trainer)
+        backup.copy()
+        step(trainer)
+        assert state(trainer) != before
+        backup.restore()
+        assert state(trainer) == before
+
+
+def test_gradients_come_back_as_evidence():
+    """As on a GPU, where PyTorch's SGD adds momentum to them: only what was not finite is not."""
+    model = nn.Sequential(nn.Linear(5, 6), nn.Linear(6, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, foreach=True)
+    trainer: Any = SimpleNamespace(model=model, optimizer=optimizer, ema=None)
+    backup = after_four_steps(trainer)
+    backward(trainer)
+    spoilt = next(model.parameters())
+    assert spoilt.grad is not None
+    spoilt.grad[0, 0] = float("nan")
+    backup.copy()
+    step(trainer)
+    backup.restore()
+    named = [name for name, weight in model.named_parameters() if not torch.isfinite(weight.grad).all()]
+    assert named == ["0.weight"] and all(torch.isfinite(weight).all() for weight in model.parameters())
 
 
 def test_statistics_asked_for_in_every_step_stay_as_they_were_while_they_are_remembered():
