@@ -186,8 +186,8 @@ class StepBackup:
     PyTorch's and Ultralytics' optimizers change in place what they know of a parameter, the EMA its average.
     So where all of it lies is asked in the first two steps of an epoch, where there is more of it, and before
     it is put back; a validation of the user's own may move the EMA. The copies' own memory is taken for a
-    step only, or it would raise the peak. Gradients are evidence and not copied: a step lets go of them, having
-    added momentum to finite ones at most (PyTorch's SGD on a GPU, without weight decay).
+    step only, or it would raise the peak. Gradients are evidence and not copied: a step lets go of them, and
+    adds momentum to finite ones at most (PyTorch's SGD on a GPU, without weight decay).
     """
 
     def __init__(self, trainer: Trainer) -> None:
