@@ -62,6 +62,22 @@ def test_a_healthy_run_is_bit_equal_with_the_guard_on_and_off(trainings, plain_r
     assert protected.incidents == []
 
 
+def test_a_healthy_run_is_bit_equal_with_ultralytics_alone(trainings, tmp_path, order):
+    """With the guard off, a step is still the guard's: only a training without nantui is not."""
+    from ultralytics import YOLO
+
+    train = {**trainings.common, "epochs": 2, "optimizer": "MuSGD", "mosaic": 1.0, "close_mosaic": 1}
+    protected = trainings(tmp_path / "protect", train=train)
+    YOLO(train["model"]).train(**train, project=str(tmp_path), name="stock")
+    ours = tensors_of(protected.checkpoint("last.pt"))
+    theirs = tensors_of(torch.load(tmp_path / "stock/weights/last.pt", weights_only=False))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    runs = protected.run, tmp_path / "stock"
+    rows = [[row.values for row in read_results(run / "results.csv")] for run in runs]
+    assert rows[0] == rows[1] and len(rows[0]) == 2
+
+
 def state_of(trainer: Any) -> dict[str, Any]:
     """Return copies of all that a bad batch could touch, by its path."""
     return copied(
@@ -125,15 +141,31 @@ def test_the_very_first_step_leaves_no_optimizer_state_behind(trainings, tmp_pat
     assert differing(recorded[1, 1], recorded[1, 2]) == []
 
 
-def test_a_run_that_diverges_keeps_the_weights_from_before_the_step(trainings, tmp_path, monkeypatch, order):
-    kept: list[dict[str, Any]] = []
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Records the state in which each autopsy finds the training."""
+    states: list[dict[str, Any]] = []
     evidence = IncidentReporter.evidence
 
     def examine(self: IncidentReporter, *args: Any, **options: Any) -> dict[str, Any]:
-        kept.append(state_of(self.trainer))
+        states.append(state_of(self.trainer))
         return evidence(self, *args, **options)
 
     monkeypatch.setattr(IncidentReporter, "evidence", examine)
+    return states
+
+
+def test_a_step_that_is_finite_and_ends_the_training_is_not_taken(trainings, tmp_path, recorded, kept, order):
+    wanted = [{"fault": "zero_loss", "epoch": 2, "batch": 1, "times": 4}]
+    ours = {"on_suspicion": "end", "max_consecutive_skips": 1}
+    outcome = trainings(tmp_path / "run", faults=wanted, ours=ours)
+    assert outcome.code == 77 and outcome.incidents[-1]["incident"] == "zero_loss"
+    before = recorded[2, outcome.incidents[-1]["step"]]
+    unlike = differing(before, kept[-1])
+    assert all(name.startswith("/model/") and ("running" in name or "num_batches" in name) for name in unlike)
+
+
+def test_a_run_that_diverges_keeps_the_weights_from_before_the_step(trainings, tmp_path, kept, order):
     wanted = [{"fault": "nan_pixel", "epoch": 1, "batch": batch} for batch in (2, 3)]
     ours = {"max_consecutive_skips": 1}
     outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=wanted, ours=ours)
@@ -202,7 +234,7 @@ def test_a_training_that_breaks_off_keeps_no_step_without_a_verdict(
     assert all(torch.equal(saved[name], average[name].to(saved[name].dtype)) for name in saved)
 
 
-def test_one_bad_micro_batch_voids_the_whole_accumulated_step(trainings, tmp_path, recorded):
+def test_one_bad_micro_batch_voids_the_whole_accumulated_step(trainings, tmp_path, recorded, order):
     wanted = [{"fault": "nan_pixel", "epoch": 2, "batch": 2}]
     outcome = trainings(tmp_path / "run", train={"epochs": 3, "nbs": 32}, faults=wanted)
     assert outcome.code == 0
@@ -264,7 +296,7 @@ def test_clipping_is_a_setting_and_the_norm_before_it_is_recorded(trainings, tmp
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-def test_rewarmup_lowers_the_rate_after_a_resume_only(trainings, tmp_path, recorded):
+def test_rewarmup_lowers_the_rate_after_a_resume_only(trainings, tmp_path, recorded, order):
     """Of the same first step after a resume, a thousandth is taken."""
     fault = {"fault": "exception", "epoch": 2, "batch": 1}
     trainings(tmp_path / "plain", train={"epochs": 3}, faults=[fault])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from types import SimpleNamespace
 from typing import Any
 
@@ -127,6 +128,36 @@ def test_an_average_that_was_exchanged_in_mid_epoch_is_taken_back_too(exchange):
         assert state(trainer) != before
         backup.restore()
         assert state(trainer) == before
+
+
+def test_what_was_exchanged_between_epochs_is_found_where_it_is_now():
+    trainer = training("AdamW")
+    backup = after_four_steps(trainer)
+    for weight in trainer.model.parameters():
+        weight.data = weight.data.clone()
+    trainer.ema._pairs = None
+    backup.look_again()
+    backward(trainer)
+    before = state(trainer)
+    backup.copy()
+    step(trainer)
+    backup.restore()
+    assert state(trainer) == before
+
+
+def test_a_good_step_is_let_go_of_and_cannot_be_taken_back():
+    trainer = training("SGD")
+    backup = after_four_steps(trainer)
+    backward(trainer)
+    gradients = [weakref.ref(weight.grad) for weight in trainer.model.parameters()]
+    backup.copy()
+    step(trainer)
+    now = state(trainer)
+    assert all(gradient() is not None for gradient in gradients)
+    backup.discard()
+    assert all(gradient() is None for gradient in gradients)
+    backup.restore()
+    assert state(trainer) == now
 
 
 def test_gradients_come_back_as_evidence():
