@@ -398,6 +398,22 @@ def test_the_order_is_plain_ultralytics_where_mosaic_closes(images, workers):
     assert [resumed, *again.epochs(3, anew=3)] == [expected[1][3:], *expected[2:]]
 
 
+def test_drawing_an_epoch_leaves_the_generator_and_its_batches_move_it():
+    from nantui.worker.points.loader_order import Order
+
+    generator = torch.Generator()
+
+    def late() -> Any:
+        yield [0, 1]
+        yield [int(torch.randint(9, (1,), generator=generator))]
+
+    before = generator.get_state()
+    order = Order.draw(0, late(), generator)
+    assert torch.equal(generator.get_state(), before)
+    moved = [not torch.equal(generator.get_state(), before) for _ in order.batches(generator)]
+    assert moved == [False, True]
+
+
 @pytest.mark.parametrize(("images", "workers"), [(7, 0), (6, 0), (6, 2)])
 def test_a_point_at_any_batch_goes_on_in_the_order_of_plain_ultralytics(images, workers):
     """At the last one of an epoch, too: whether mosaic closes then, has closed or never does."""

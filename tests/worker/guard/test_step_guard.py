@@ -213,29 +213,35 @@ def test_a_training_out_of_time_reads_the_verdict_on_its_last_step(trainings, tm
     assert all(torch.equal(saved[name], average[name].to(saved[name].dtype)) for name in saved)
 
 
-def test_a_training_that_breaks_off_keeps_no_step_without_a_verdict(
-    trainings, tmp_path, recorded, order, monkeypatch
+@pytest.mark.parametrize("when", ["before the verdict", "after a good step"])
+def test_a_training_that_breaks_off_keeps_the_steps_that_have_a_verdict(
+    trainings, tmp_path, recorded, order, monkeypatch, when
 ):
-    """Told to end, it may lose the loader's processes before the batch's end: then the average is saved."""
+    """Told to end, it may lose the loader's processes anywhere in a batch: then the average is saved."""
     from nantui.worker.trainer import GuardedTrainer
+
+    unread = when == "before the verdict"
 
     def told(self: Any, *args: Any, **options: Any) -> float:
         if (self.session.progress.epoch, self.session.progress.step) == (2, 3):
             self.session.told = "SIGTERM"
-            raise RuntimeError("DataLoader worker is killed")
+            if unread:
+                raise RuntimeError("DataLoader worker is killed")
         return 0.0
 
     monkeypatch.setattr(GuardedTrainer, "_get_memory", told, raising=False)
-    wanted = [{"fault": "nan_pixel", "epoch": 2, "batch": 3}]
+    at = 3 if unread else 4
+    wanted = [{"fault": "nan_pixel" if unread else "exception", "epoch": 2, "batch": at}]
     outcome = trainings(tmp_path / "run", faults=wanted)
     assert outcome.exit.resumable, outcome.exit.text
     saved = tensors_of(outcome.checkpoint("nantui_stop.pt"))
-    average = {name: recorded[2, 3][f"/ema/{name}"] for name in saved}
+    average = {name: recorded[2, at][f"/ema/{name}"] for name in saved}
     assert all(torch.equal(saved[name], average[name].to(saved[name].dtype)) for name in saved)
 
 
-def test_one_bad_micro_batch_voids_the_whole_accumulated_step(trainings, tmp_path, recorded, order):
-    wanted = [{"fault": "nan_pixel", "epoch": 2, "batch": 2}]
+@pytest.mark.parametrize("fault", ["nan_pixel", "batchnorm_nan"])  # the second leaves gradients finite
+def test_one_bad_micro_batch_voids_the_whole_accumulated_step(trainings, tmp_path, recorded, order, fault):
+    wanted = [{"fault": fault, "epoch": 2, "batch": 2}]
     outcome = trainings(tmp_path / "run", train={"epochs": 3, "nbs": 32}, faults=wanted)
     assert outcome.code == 0
     taken = [(s.epoch, s.step) for s in outcome.steps if s.value("grad_norm") == s.value("grad_norm")]
