@@ -213,6 +213,22 @@ def test_a_training_out_of_time_reads_the_verdict_on_its_last_step(trainings, tm
     assert all(torch.equal(saved[name], average[name].to(saved[name].dtype)) for name in saved)
 
 
+def test_no_callback_sees_a_step_without_a_verdict(trainings, tmp_path, monkeypatch, order):
+    seen: list[list[str]] = []
+    base: Any = ultralytics_api.base_trainer()
+    run_callbacks = base.run_callbacks
+
+    def looked_at(self: Any, event: str) -> None:
+        if event == "on_train_batch_end":
+            seen.append(ultralytics_api.non_finite_state(self.ema.ema))
+        run_callbacks(self, event)
+
+    monkeypatch.setattr(base, "run_callbacks", looked_at)
+    wanted = [{"fault": "nan_pixel", "epoch": 1, "batch": 2}]
+    outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=wanted)
+    assert outcome.steps[1].skipped and seen == [[]] * 4
+
+
 @pytest.mark.parametrize("when", ["before the verdict", "after a good step"])
 def test_a_training_that_breaks_off_keeps_the_steps_that_have_a_verdict(
     trainings, tmp_path, recorded, order, monkeypatch, when
