@@ -72,12 +72,12 @@ class OldRun(Recorded):
         return state
 
     def stepping(self, attempt: int) -> None:
-        """Wait until an attempt has done some steps."""
+        """Wait until an attempt has done some steps, and the supervisor has taken notice of it."""
 
         def there() -> bool:
             ended = [entry for entry in self.journal("attempt_ended") if entry["attempt"] == attempt]
             assert not ended, ended
-            return len(self.steps(attempt)) > 3
+            return len(self.steps(attempt)) > 3 and self.supervisor["state"] == "running"
 
         eventually(there, lambda: str(self.status()))
 

@@ -80,6 +80,8 @@ def supervise(
         pump=lambda s: time.sleep(0.002),
         start_helper=lambda child: None,
         waiting=None,
+        state=SimpleNamespace(state="diverged"),
+        publish=lambda **changes: None,
     )
     recovery.repair(port)
     command = Command(kind, {"python": sys.executable}, id, "me")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.events import Key
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Static
 
 from nantui.ui.dialogs.base import Dialog
 from nantui.ui.widgets.chart_wall import ChartWall
@@ -23,6 +23,17 @@ def places(screen: Screen[Any]) -> dict[str, Widget]:
     return dict(zip(LETTERS, found, strict=False))
 
 
+class Letter(Widget):
+    """A letter over the first cells of its place."""
+
+    def __init__(self, letter: str) -> None:
+        super().__init__(classes="jump")
+        self.letter = letter
+
+    def render(self) -> Text:
+        return Text(f" {self.letter} ")
+
+
 class JumpDialog(Dialog):
     """Shows each letter over the first cells of its place; any other key closes it."""
 
@@ -32,7 +43,7 @@ class JumpDialog(Dialog):
 
     def compose(self) -> ComposeResult:
         for letter in self.places:
-            yield Static(f" {letter} ", classes="jump")
+            yield Letter(letter)
 
     def on_mount(self) -> None:
         self.call_after_refresh(self._put)
@@ -40,7 +51,7 @@ class JumpDialog(Dialog):
 
     def _put(self) -> None:
         """Put the letters where their places are: the screen below may be laid out anew."""
-        for label, place in zip(self.query(".jump"), self.places.values(), strict=False):
+        for label, place in zip(self.query(Letter), self.places.values(), strict=False):
             label.display, label.styles.offset = bool(place.region), place.region.offset
 
     def on_key(self, event: Key) -> None:
