@@ -136,9 +136,8 @@ class HeldScreen(Screen[None]):
         if self is top or self.app.is_inline:
             super()._compositor_refresh()
         elif own and self in self.app._background_screens:
-            seen = (
-                top._compositor.size.region
-            )  # empty before the first layout of a dialog, which paints it all
+            # Empty before the first layout of a dialog, which paints it all.
+            seen = top._compositor.size.region
             changed = {cut for region in own if (cut := region.intersection(seen))}
             for screen in (self, top):
                 screen._set_dirty(*changed)

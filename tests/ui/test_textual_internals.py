@@ -95,6 +95,16 @@ def played(*sequences):
     return terminal.display
 
 
+async def at_rest(app):
+    """Wait until nothing more is painted: what is new is painted twice at first, later on a busy machine."""
+    quiet = 0
+    while quiet < 5:
+        before = len(app.painted)
+        await app.pilot.pause(0.1)
+        quiet = quiet + 1 if len(app.painted) == before else 0
+    app.painted.clear()
+
+
 async def changed(app):
     """Return the update that a new digit makes, and the bytes of the whole screen before it."""
     before = app.screen._compositor.render_update(full=True).render_segments(app.console)
@@ -146,14 +156,9 @@ async def test_a_held_screen_paints_nothing_and_all_of_it_afterwards(app):
 
 async def test_below_a_dialog_a_change_is_painted_once_and_alone(app):
     below = app.screen.query_one(Counter)
-    app.painted.clear()
+    await at_rest(app)
     await app.push_screen(Over())
-    for _ in range(100):  # until the dialog is painted and nothing more comes, however busy the machine is
-        before = len(app.painted)
-        await app.pilot.pause(0.2)
-        if any(app.painted) and len(app.painted) == before:
-            break
-    app.painted.clear()
+    await at_rest(app)
     below.count()
     await app.pilot.pause(0.1)
     (update,) = [one for one in app.painted if one is not None]

@@ -36,9 +36,10 @@ class BaseScreen(InCockpit, Speaking, Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self.watchers: list[Watcher] = []
+        self.on_top = Title(self.heading)
 
     def compose(self) -> ComposeResult:
-        yield Title(self.heading)
+        yield self.on_top
         yield from self.body()
         with Container(id="foot"):
             if self.FIELD is not None:
@@ -47,8 +48,8 @@ class BaseScreen(InCockpit, Speaking, Screen[None]):
 
     def on_idle(self) -> None:
         """Whatever has happened, the lines on top say how it is now."""
-        for title in self.query(Title):
-            title.redraw()
+        if self.on_top.is_mounted:
+            self.on_top.redraw()
 
     def heading(self, width: int) -> list[Line]:
         """Return the lines on top."""

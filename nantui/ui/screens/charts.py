@@ -21,7 +21,6 @@ from nantui.ui.screens.base import BaseScreen
 from nantui.ui.styled_text import Line
 from nantui.ui.styled_text import width as cells_of
 from nantui.ui.widgets.chart_wall import ChartWall
-from nantui.ui.widgets.line_widget import Title
 
 Choice = TypeVar("Choice")
 OVER = {"epoch": "over epochs", "step": "over single steps", "time": "over the time of training"}
@@ -165,7 +164,7 @@ class ZoomScreen(ChartsScreen):
         self._read_out()
 
     def _read_out(self) -> None:
-        title = self.query_one(Title)
+        title = self.on_top
         title.styles.height = min(MOST_LINES, len(self.heading(max(40, title.content_size.width))))
 
     def heading(self, width: int) -> list[Line]:

@@ -34,7 +34,6 @@ from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.checkpoints import Checkpoints
 from nantui.ui.widgets.header import STATE_INKS
 from nantui.ui.widgets.keybar import COMMANDS, HELP, JUMP, QUIT
-from nantui.ui.widgets.line_widget import Title
 from nantui.ui.widgets.list_view import Document, Listing
 from nantui.ui.widgets.timeline import in_lines
 from nantui.words import count
@@ -91,7 +90,7 @@ class FleetScreen(BaseScreen):
                 yield Checkpoints()
 
     def on_mount(self) -> None:
-        self.set_interval(1.0, self.query_one(Title).redraw)
+        self.set_interval(1.0, self.on_top.redraw)
         read = partial(self._read, self.cockpit.backend)
         self.call_after_refresh(self.watch_with, Watcher(self, "runs or queue", 3.0, read, self.show_runs))
 
