@@ -50,6 +50,17 @@ def step(trainer: Any) -> None:
         trainer.ema.update(trainer.model)
 
 
+def is_taken_back(trainer: Any, backup: StepBackup) -> None:
+    """Take a step and take it back: all is as before."""
+    backward(trainer)
+    before = state(trainer)
+    backup.copy()
+    step(trainer)
+    assert state(trainer) != before
+    backup.restore()
+    assert state(trainer) == before
+
+
 def after_four_steps(trainer: Any) -> StepBackup:
     """Return what has copied four good steps, and knows where everything lies."""
     backup = StepBackup(trainer)
@@ -82,12 +93,7 @@ def test_a_state_loaded_in_mid_epoch_is_the_one_that_is_kept():
     trainer = training("AdamW")
     backup = after_four_steps(trainer)
     trainer.optimizer.load_state_dict(copy.deepcopy(trainer.optimizer.state_dict()))
-    backward(trainer)
-    before = state(trainer)
-    backup.copy()
-    step(trainer)
-    backup.restore()
-    assert state(trainer) == before
+    is_taken_back(trainer, backup)
 
 
 def test_weights_that_something_else_exchanged_are_not_written_over():
@@ -121,13 +127,7 @@ def test_an_average_that_was_exchanged_in_mid_epoch_is_taken_back_too(exchange):
     backup = after_four_steps(trainer)
     exchange(trainer)
     for _ in range(3):
-        backward(trainer)
-        before = state(trainer)
-        backup.copy()
-        step(trainer)
-        assert state(trainer) != before
-        backup.restore()
-        assert state(trainer) == before
+        is_taken_back(trainer, backup)
 
 
 def test_what_was_exchanged_between_epochs_is_found_where_it_is_now():
@@ -137,12 +137,7 @@ def test_what_was_exchanged_between_epochs_is_found_where_it_is_now():
         weight.data = weight.data.clone()
     trainer.ema._pairs = None
     backup.look_again()
-    backward(trainer)
-    before = state(trainer)
-    backup.copy()
-    step(trainer)
-    backup.restore()
-    assert state(trainer) == before
+    is_taken_back(trainer, backup)
 
 
 def test_a_good_step_is_let_go_of_and_cannot_be_taken_back():
