@@ -32,7 +32,7 @@ from nantui.run.documents import JsonObject
 from nantui.run.inside import refuse_links
 from nantui.run.journal import Journal, author, rolled_back_before, sole_doer
 from nantui.run.layout import RunLayout, require_run
-from nantui.run.quarantine import quarantine_undo
+from nantui.run.quarantine import quarantine_undo, quarantined
 
 
 def plan_for(request: JsonObject) -> Plan:
@@ -81,6 +81,7 @@ def act_rollback(request: JsonObject) -> JsonObject:
         return asdict(branch(plan_for(request), str(request["into"]), **how))
     if done := rolled_back_before(Journal(layout.journal).events(), str(request.get("id") or "")):
         return done  # by a helper whose supervisor did not live to hear of it
+    quarantined(layout)  # where it cannot be read nothing could be started: no file moves for that
     return asdict(roll_back(plan_for(request), **how))
 
 

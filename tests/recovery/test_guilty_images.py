@@ -113,6 +113,18 @@ def test_a_rollback_that_is_refused_leaves_no_image_out(
     assert quarantined(layout) == [OTHER]
 
 
+def test_where_the_list_cannot_be_read_no_file_moves(
+    poisoned: Path, rebase_here: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout, asked = RunLayout(poisoned), exactly(make_plan(poisoned))
+    layout.quarantine.mkdir(parents=True)
+    before = fakes.tree(layout)
+    assert carried_out(poisoned, "rollback", "r1", **asked) != 0
+    said = capsys.readouterr().out
+    assert "the images that are left out, cannot be read" in said and "nothing was changed" in said
+    assert fakes.tree(layout) == before and not Journal(layout.journal).events()
+
+
 def test_undo_leaves_alone_what_a_person_left_out_since(poisoned: Path, rebase_here: object) -> None:
     layout = RunLayout(poisoned)
     blame(poisoned, ONE)
