@@ -22,7 +22,7 @@ from nantui.ui.actions import APP_ACTIONS, KEY_NAMES, bindings
 from nantui.ui.format import clean, short_path
 from nantui.ui.glyphs import ASCII, SAMPLE, UNICODE
 from nantui.ui.styled_text import Line, wrap
-from nantui.ui.textual_internals import NarrowApp
+from nantui.ui.textual_internals import SHAPING_S, NarrowApp
 from nantui.ui.theme import CLASSES, NAMES, Palette, depth_of, load_theme
 from nantui.ui.widgets.keybar import COMMANDS, HELP, QUIT, KeyBar, Speaking
 from nantui.ui.widgets.line_widget import Inked, Title
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from nantui.run.events import Event
     from nantui.ui.model.backend import Backend
 
-SHAPING_S, SAMPLE_S = 2.0, 20.0
+SAMPLE_S = 20.0
 SMALLEST = (70, 20)
 
 

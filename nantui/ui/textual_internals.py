@@ -112,6 +112,10 @@ class NarrowApp(App[int]):
             self._driver.write(sequence)
 
 
+SHAPING_S = 2.0
+"""How long a screen takes to take shape at most."""
+
+
 class HeldScreen(Screen[None]):
     """A screen that paints nothing while it is `held`, and only what has changed below a dialog."""
 

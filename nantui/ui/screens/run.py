@@ -38,7 +38,7 @@ from nantui.ui.model.snapshot import UNREAD, RunSnapshot
 from nantui.ui.model.timeline import incident_text
 from nantui.ui.screens.base import Watcher
 from nantui.ui.screens.charts import ChartsScreen
-from nantui.ui.textual_internals import HeldScreen
+from nantui.ui.textual_internals import SHAPING_S, HeldScreen
 from nantui.ui.watchers import Pace, Scanned, Scanner
 from nantui.ui.widgets.chart_wall import ChartWall
 from nantui.ui.widgets.checkpoints import Checkpoints
@@ -49,7 +49,7 @@ from nantui.ui.widgets.list_view import Listing
 from nantui.ui.widgets.timeline import Output, Timeline
 
 STALE_AFTER_S, TALL, STEP_LINES, SENTENCE_LINES = 4.0, 32, 4, 2
-SHAPING_S, SETTLING_S, CHARTS_EVERY_S, EXTRAS_EVERY_S = 2.0, 0.2, 2.0, 15.0
+SETTLING_S, CHARTS_EVERY_S, EXTRAS_EVERY_S = 0.2, 2.0, 15.0
 ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
 DEATH_KEYS = (("s", "resume"), ("R", "recover"), ("o", "output"), ("a", "acknowledge"))
 PANELS: dict[str, type[Widget]] = {
