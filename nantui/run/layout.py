@@ -79,6 +79,10 @@ class RunLayout:
     end_request = _of_attempt("end.json")
     """Left before signals that are meant to end an attempt's ranks, not to stop them in order."""
 
+    def host_end_request(self, number: int, host: str) -> Path:
+        """Return what another host than the leading one leaves before such signals to its own ranks."""
+        return self.hosts / host / f"{number:03d}.end.json"
+
     def events(self, number: int, rank: int) -> Path:
         return self.attempts / f"{number:03d}.rank{rank}.events.jsonl"
 

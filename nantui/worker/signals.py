@@ -25,9 +25,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from nantui.machine.process_identity import host_id
 from nantui.run.attempts import COLLECTIVE, STACKS, STOPPED, read_exits, registered
 from nantui.worker.session import Session
-from nantui.worker.torchrun_env import rank, several_hosts, world_size
+from nantui.worker.torchrun_env import rank, ranks_here
 
 OF_THE_KILLED = 128
 MOMENT_S = 1.0
@@ -89,7 +90,8 @@ def _follow(session: Session, reader: int, numbers: list[int]) -> None:
 
 def _take(session: Session, number: signal.Signals) -> None:
     """Ask for the agreed stop; before the first batch there is nothing to keep, and the rank ends."""
-    meant = session.layout.end_request(session.attempt.attempt).exists()
+    layout, attempt = session.layout, session.attempt.attempt
+    meant = layout.end_request(attempt).exists() or layout.host_end_request(attempt, host_id()).exists()
     if meant or (not session.told and _left_behind(session)):
         os._exit(OF_THE_KILLED + number)
     if session.told:
@@ -113,12 +115,10 @@ def was_told(session: Session, error: Exception) -> bool:
 
 
 def _left_behind(session: Session) -> bool:
-    """Tell whether another rank has ended for a reason of its own, so that torchrun ends this one."""
-    if world_size() < 2 or several_hosts():
-        return False
-    number = session.attempt.attempt
+    """Tell whether another rank here has ended for a reason of its own, so that torchrun ends this one."""
+    number, here = session.attempt.attempt, ranks_here()
     told = {one.rank for one in read_exits(session.layout, number) if one.signal}
-    return len(told | set(registered(session.layout, number))) < world_size()
+    return len(here) > 1 and not told.union(registered(session.layout, number)).issuperset(here)
 
 
 def say_collective() -> None:

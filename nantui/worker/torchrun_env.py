@@ -23,9 +23,15 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def ranks_here() -> range:
+    """Return the ranks that this host's torchrun started: one after the other, whatever others start."""
+    first = rank() - int(os.environ.get("LOCAL_RANK", rank()))
+    return range(first, first + int(os.environ.get("LOCAL_WORLD_SIZE", world_size())))
+
+
 def several_hosts() -> bool:
     """Tell whether ranks train on other machines too, so that the first rank here may not be the first."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) < world_size()
+    return len(ranks_here()) < world_size()
 
 
 def device_here(train: JsonObject) -> JsonObject:

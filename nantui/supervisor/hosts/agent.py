@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,8 @@ from typing import Any
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
 from nantui.machine.gpus import device_count
-from nantui.machine.process_identity import host_id, host_name, this_machine, this_process
-from nantui.machine.process_tree import end_all, members, prepare_process
+from nantui.machine.process_identity import ProcessRef, host_id, host_name, this_machine, this_process
+from nantui.machine.process_tree import Leftover, end_all, members, prepare_process
 from nantui.run.atomic_files import write_json
 from nantui.run.attempts import FINISHED, Attempt
 from nantui.run.layout import RunLayout
@@ -165,11 +165,13 @@ class Agent:
         if self._child is None:
             return
         child, number = self._child, self.report.attempt or 0
-        left = end_all(
+        left = end_ranks(
+            self.layout,
+            self.report,
             lambda: members(mark_of(self.report), [child.pid] if child.poll() is None else []),
             self.pump,
-            grace_s=self.patience.terminate_s,
-            limit_s=self.patience.die_s,
+            self.patience.terminate_s,
+            self.patience.die_s,
         )
         if self._link is not None:
             self._link.close()
@@ -240,10 +242,28 @@ def leave_a_witness(layout: RunLayout, patience: Patience) -> None:
                 with contextlib.suppress(OSError):
                     reports.write_report(layout, replace(report, state=LEFT, text=text))
                 left = partial(members, mark_of(report))  # it holds this host's GPUs
-                end_all(left, time.sleep, grace_s=0.0, limit_s=patience.die_s)
+                end_ranks(layout, report, left, time.sleep, 0.0, patience.die_s)
             time.sleep(1.0)
     finally:
         os._exit(0)
+
+
+def end_ranks(
+    layout: RunLayout,
+    report: reports.Report,
+    find: Callable[[], list[ProcessRef]],
+    pump: Callable[[float], None],
+    grace_s: float,
+    limit_s: float,
+) -> list[Leftover]:
+    """End this host's processes of the attempt as `end_all` does; its ranks are told that this is meant.
+
+    Without that a rank takes SIGTERM for a wish to stop, and says so for the whole attempt.
+    """
+    if report.attempt is not None and find():
+        with contextlib.suppress(OSError):
+            write_json(layout.host_end_request(report.attempt, report.host), {"t": time.time()})
+    return end_all(find, pump, grace_s=grace_s, limit_s=limit_s)
 
 
 def mark_of(report: reports.Report) -> str:

@@ -26,7 +26,16 @@ from nantui.supervisor.config import Patience
 from nantui.supervisor.hosts import reports
 from nantui.supervisor.hosts.consistency import gather_facts
 from nantui.supervisor.hosts.endpoint import interface_towards, open_endpoint
-from nantui.supervisor.hosts.reports import DIFFERS, ENDED, POLL_EVERY_S, READY, TRAINING, Report, Roster
+from nantui.supervisor.hosts.reports import (
+    DIFFERS,
+    ENDED,
+    LEFT,
+    POLL_EVERY_S,
+    READY,
+    TRAINING,
+    Report,
+    Roster,
+)
 from nantui.supervisor.launch import start_worker
 
 
@@ -44,10 +53,18 @@ def blame(layout: RunLayout, roster: Roster) -> str:
             return f"host {host}, rank {rank}: {ended.text}"
     gone = [rank for rank, host in enumerate(hosts) if rank not in exits and host != hosts[0]]
     if gone and reasons:
+        for host in dict.fromkeys(hosts[rank] for rank in gone):
+            report = reports.read_report(layout, host)
+            if report is not None and report.state == LEFT:
+                return _left(host, report)
         names = ", ".join(dict.fromkeys(hosts[rank] for rank in gone))
         ranks = ", ".join(map(str, gone))
         return f"host {names}: rank {ranks} ended without a word, or the connection was cut ({reasons[0]})"
     return ""
+
+
+def _left(host: str, report: Report | None) -> str:
+    return f"host {host} has left" + (f": {report.text}" if report and report.text else "")
 
 
 class Leading:
@@ -120,7 +137,7 @@ class Leading:
         quiet: list[str] = []
         for host, report in self._others():
             if report is None or report.state not in (READY, TRAINING, ENDED):
-                return f"host {host} has left" + (f": {report.text}" if report and report.text else "")
+                return _left(host, report)
             if report.state == ENDED:
                 after_s = self._silence.quiet_s(f"{host}, ended", 0.0)
                 text = "its processes have ended" if after_s >= self._patience.host_grace_s else ""

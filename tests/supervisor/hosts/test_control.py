@@ -137,6 +137,7 @@ def test_what_outlives_a_killed_agent_of_its_attempt_is_ended_and_nothing_else(t
     try:
         second.kill_agent()
         eventually(lambda: started[0].poll() is not None)
+        assert run.layout.host_end_request(1, "b").exists(), "a rank is told that this is meant"
         eventually(lambda: second.report.state == "left" and second.members() == [])
         assert [one.poll() for one in started[1:]] == [None, None, None]
     finally:

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,15 @@ from nantui.commands import starting
 from nantui.errors import UserError
 from nantui.labels.data_set_digest import facts
 from nantui.machine.gpus import Gpu, Host, Sample
-from nantui.machine.process_identity import Machine, boot_id, host_id, host_name, ref_of
+from nantui.machine.process_identity import (
+    Machine,
+    boot_id,
+    host_id,
+    host_name,
+    ref_of,
+    this_machine,
+    this_process,
+)
 from nantui.run.attempts import RankExit, write_exit
 from nantui.run.endings import Traces
 from nantui.run.layout import RunLayout
@@ -24,7 +33,7 @@ from nantui.supervisor.attempt_watch import Silence
 from nantui.supervisor.hosts import consistency
 from nantui.supervisor.hosts.endpoint import Link, interface_towards, open_endpoint, reach, split
 from nantui.supervisor.hosts.leader import blame
-from nantui.supervisor.hosts.reports import Roster, Seat
+from nantui.supervisor.hosts.reports import LEFT, TRAINING, Report, Roster, Seat, write_report
 from nantui.supervisor.outcome import ending_of
 from nantui.supervisor.state import SupervisorState
 from tests.waiting import eventually
@@ -129,6 +138,12 @@ def test_the_host_that_broke_is_named_and_not_those_that_lost_it(tmp_path: Path)
     for rank in (0, 1):
         ended(layout, rank, "RuntimeError: [gloo] Connection closed by peer [10.0.0.2]")
     assert "host b: rank 2 ended without a word" in blame(layout, ROSTER)
+    (layout.hosts / "b").mkdir(parents=True)
+    report = Report("b", this_process(), this_machine(), text="its agent, process 9, ended without a word")
+    write_report(layout, replace(report, state=TRAINING))
+    assert "ended without a word, or the connection was cut" in blame(layout, ROSTER)
+    write_report(layout, replace(report, state=LEFT))
+    assert blame(layout, ROSTER) == "host b has left: its agent, process 9, ended without a word"
     ended(layout, 2, "OSError: data set is gone")
     assert blame(layout, ROSTER) == "host b, rank 2: OSError: data set is gone"
     ended(layout, 0, "OSError: No space left on device")

@@ -203,6 +203,9 @@ def _a_recovery_takes_both_along_and_a_killed_agent_leaves_nothing_on_either(
     assert run.do("recover").ok
     eventually(lambda: (second.report.attempt, second.report.state) == (3, reports.TRAINING))
     eventually(lambda: len(second.members()) > 1, lambda: str(second.members()))
+    told = run.layout.events(3, 1)
+    # From then on the rank answers to signals itself.
+    eventually(lambda: told.exists() and '"phase": "setup"' in told.read_text(), lambda: str(run.status()))
     second.kill_agent()
     run.await_state("failed")
     assert "host b has left: its agent" in run.status().text
