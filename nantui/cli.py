@@ -31,7 +31,7 @@ COMMANDS = {
     "check": "the truth about checkpoints, without running them",
     "stop": "stop at the next batch boundary, checkpoint kept; --now kills every process",
     "rollback": "go back to a clean checkpoint; starts nothing",
-    "undo": "take the last rollback back",
+    "undo": "take the last rollback, resume or phase back",
     "resume": "continue under a supervisor, with the changed settings in effect",
     "recover": "stop, roll back, resume: what the key R does",
     "compare": "two runs or attempts: settings, curves, best metrics, cost",

@@ -286,7 +286,7 @@ def run_undo(arguments: argparse.Namespace) -> int:
     layout = require_run(arguments.run)
     last = newest_in_force(RunRecord(layout).journal)
     if last is None:
-        raise UserError(f"{layout.run}: there is no rollback to take back", NO)
+        raise UserError(f"{layout.run}: no rollback or resume to take back", NO)
     question = "take the last rollback or resume back? What was trained since moves aside, no file is lost."
     return act(arguments, "undo", {"of": last.id}, f"{arguments.run}: {question}")
 

@@ -188,7 +188,7 @@ def undo(layout: RunLayout, *, by: str, asked: str = "", shown: str | None = Non
             return Undone(undone.of, undone.text, (), aside)
     rollback = newest_in_force(journal)
     if rollback is None or rollback.id != (shown or rollback.id):
-        why = "it is not the last any more, look again" if rollback else "there is no rollback to take back"
+        why = "it is not the last any more, look again" if rollback else "no rollback or resume to take back"
         raise UserError(f"{layout.run}: {why}", NO)
     of = "/".join(parts_of(rollback.id))
     before = read_manifest(layout, of)

@@ -22,7 +22,7 @@ from nantui.run.telemetry import Step, StepFollower, header
 from nantui.supervisor.status import read_status
 from nantui.ui import format as words
 from nantui.ui.glyphs import ASCII, SAMPLE, UNICODE, meter
-from nantui.ui.model.comparison import _best
+from nantui.ui.model.comparison import _best, _span
 from nantui.ui.model.run_reader import RunReader
 from nantui.ui.model.step_store import MOST_POINTS, WHOLE_BYTES, StepStore
 from nantui.ui.model.timeline import sentences
@@ -312,6 +312,12 @@ def test_results_that_are_half_written_or_strange_are_read_as_far_as_they_go(tmp
     assert read_args(layout.args_yaml) == {}
 
 
-def test_of_epochs_that_are_equally_good_the_first_is_the_best():
+def test_of_equally_good_epochs_the_first_is_the_best_and_one_epoch_is_no_span():
     rows = [EpochRow(epoch, 1.0, {"metrics/mAP50-95(B)": 0.0}, 0) for epoch in (1, 2, 20)]
-    assert _best(SimpleNamespace(rows=rows), "metrics/mAP50-95(B)") == "0 at 1"
+    side = SimpleNamespace(rows=rows)
+    assert _best(side, "metrics/mAP50-95(B)") == "0 at 1"
+    assert (_span(side), _span(SimpleNamespace(rows=rows[2:])), _span(SimpleNamespace(rows=[]))) == (
+        "1 to 20",
+        "20",
+        "none",
+    )

@@ -126,7 +126,8 @@ def short(name: str) -> str:
 
 
 def _span(side: Side) -> str:
-    return f"{side.rows[0].epoch} to {side.rows[-1].epoch}" if side.rows else "none"
+    ends = dict.fromkeys(row.epoch for row in side.rows[:1] + side.rows[-1:])
+    return " to ".join(map(str, ends)) or "none"
 
 
 def _per_epoch(side: Side) -> str:
