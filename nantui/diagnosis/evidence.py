@@ -158,7 +158,7 @@ def _explosion(facts: TroubleFacts, measured: Measured) -> Meaning:
     if not bad:
         return "", {EXPLOSION: 3.0, RATE: 2.0}
     if math.isnan(number(measured.get("grad_norm", 0.0))):
-        # Clipping by a NaN norm makes every gradient NaN before the autopsy can look.
+        # Under `observe` clipping by a NaN norm makes every gradient NaN before the autopsy can look.
         more = "the gradient is NaN though the loss and all activations are finite"
         return more, {SINGULAR: 60.0, HARDWARE: 40.0, EXPLOSION: 1.5}
     if len(bad) <= FEW_TENSORS:
