@@ -61,7 +61,7 @@ class Cause:
 @dataclass(frozen=True)
 class Traces:
     """What is left of an attempt. `outcome` is as told by the exit files or its supervisor; `said` are the
-    ranks' last words, the worst first; `signals` those that ranks with an exit file got from outside,
+    ranks' last words, the worst first; `signals` those that ranks or their supervisor got from outside,
     `silent` whether a rank left none, `seen` whether somebody watched the end. `code` is the exit status as
     Popen gives it. `killed_by` names a person, `hung` says what hung, `elsewhere` what became of another
     host. `oom_kills` counts what the kernel killed for lack of memory meanwhile (None: not known), `new_boot`
@@ -140,7 +140,9 @@ _WORDS: Mapping[str, re.Pattern[str]] = {
     ),
 }  # fmt: skip
 """In this order: the narrower first (full shared memory is also 'no space left')."""
-_PREEMPTED = re.compile(r"DUE TO (PREEMPTION|TIME LIMIT|JOB REQUEUE)|got signal: (15|10)\b|^Terminated$")
+_PREEMPTED = re.compile(r"DUE TO (PREEMPTION|TIME LIMIT|JOB REQUEUE)")
+_PASSED_ON = re.compile(r"got signal: (15|10)\b|^Terminated$")
+"""What torchrun and a shell say of a signal: also of our own, where something else had ended the worker."""
 _WRONG = re.compile(
     r"is not a valid|is of invalid type|invalid (choice|literal)|: error: |[Dd]ataset .*(not found|error)"
     r"|does not exist|[Nn]o such file|FileNotFoundError|SyntaxError|ModuleNotFoundError|Invalid CUDA"
@@ -188,7 +190,8 @@ def _told(traces: Traces, lines: Sequence[str]) -> Cause | None:
     if traces.outcome == DIVERGED_OUTCOME:
         return Cause(DIVERGED, first)
     told = [name for name in traces.signals if name]
-    if told and (traces.outcome == STOPPED or (all(traces.signals) and not traces.silent)):
+    every = bool(told) and all(traces.signals) and not traces.silent
+    if told and (traces.outcome == STOPPED or (every and traces.outcome != FINISHED)):
         return Cause(PREEMPTED, f"{told[0]}; {first}" if first else told[0])
     if traces.hung:  # a loader's worker that cannot hand a batch over only prints why: it is waited for
         full = next((line for line in lines if _WORDS[LOADER].search(line)), "")
@@ -218,7 +221,8 @@ def _by_words(traces: Traces, lines: Sequence[str]) -> Cause | None:
 def _by_signal(traces: Traces, lines: Sequence[str]) -> Cause | None:
     """A signal that no rank could speak of any more."""
     number, last = _signal(traces, lines), _last_line(traces.log)
-    cancelled = next((line for line in _lines(traces.log) if _PREEMPTED.search(line)), "")
+    words = (_PREEMPTED, _PASSED_ON) if not traces.seen or (traces.code and not number) else (_PREEMPTED,)
+    cancelled = next((line for line in _lines(traces.log) if any(one.search(line) for one in words)), "")
     if "DUE TO NODE FAIL" in traces.log:
         return Cause(HOST_LOST, "Slurm: DUE TO NODE FAILURE")
     if cancelled or number in {signal.SIGTERM, signal.SIGUSR1}:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nantui.machine.process_identity import host_marks, machine_from, this_machine
+from nantui.run.atomic_files import read_json
 from nantui.run.attempts import (
     DIVERGED,
     FAILED,
@@ -35,7 +36,8 @@ from nantui.terminal_text import printable, without_sequences
 
 NOT_THE_CAUSE = re.compile("ChildFailedError|SignalException")
 WORST_FIRST = (DIVERGED, FAILED, STOPPED, FINISHED)
-ELSEWHERE = re.compile(r"^host \S+, rank \d+: (\w*(?:Error|Exception).*)")
+REASON_ELSEWHERE = re.compile(r"^host \S+, rank \d+: (.+)")
+"""What a rank of another host says of itself, as `hosts.leader.blame` tells it."""
 NO_ROOM = 1 << 16
 UNSEEN = Traces(seen=False)
 """Nobody watched it end."""
@@ -85,27 +87,35 @@ def ending_of(layout: RunLayout, number: int, seen: Traces = UNSEEN) -> Ending:
         # What became of another host is the reason, where the ranks here only broke off.
         ending = replace(ending, outcome=FAILED, text=seen.elsewhere)
     cause = classify(_traces(layout, number, ending.outcome, exits, seen))
-    return replace(ending, cause=replace(cause, evidence=ending.text) if cause.kind == EXCEPTION else cause)
+    whole = cause.kind == EXCEPTION or REASON_ELSEWHERE.match(ending.text)  # with the host
+    return replace(ending, cause=replace(cause, evidence=ending.text) if whole else cause)
 
 
 def _traces(layout: RunLayout, number: int, outcome: str, exits: list[RankExit], seen: Traces) -> Traces:
     """Return all that is left of an attempt, beside what was `seen`."""
     attempt, now = read_attempt(layout, number), host_marks()
     marks = attempt.marks if attempt else {}
-    there = ELSEWHERE.match(seen.elsewhere)
-    said = [there[1]] if there else [one.text for one in exits]
+    there = REASON_ELSEWHERE.match(seen.elsewhere)
+    said = [there[1]] if there else [one.text for one in exits if one.outcome == exits[0].outcome]
     log = "\n".join(_log_lines(layout.attempt_log(number))) if outcome in (FAILED, LOST) else ""
     ranks = max(len(layout.ranks(number)), attempt.devices * attempt.nnodes if attempt else 1)
     counted = [count for count in (marks.get("oom_kills"), now["oom_kills"]) if isinstance(count, int)]
     there_then = machine_from({**now, **marks, "host": this_machine().host})
     steps = map(layout.steps, layout.attempt_numbers())
+    given = next((one.signal for one in exits if one.signal), "")
+    if outcome == STOPPED and not given:  # its supervisor was told, and may be another one by now
+        given = str((read_json(layout.stop_request(number)) or {}).get("signal") or "")
+    # A rank that only tells of the others was left by those that were told a moment before.
+    signals = [
+        one.signal or (given if one.outcome == STOPPED or ECHO.search(one.text) else "") for one in exits
+    ]
     return replace(
         seen,
         outcome=outcome,
         said=said,
         log=log,
         ranks=ranks,
-        signals=seen.signals or [one.signal for one in exits],
+        signals=seen.signals or signals,
         silent=len(exits) < ranks and not seen.signals,
         killed_by=seen.killed_by if outcome == STOPPED and not (exits or seen.signals) else "",
         elsewhere="" if there else seen.elsewhere,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ from nantui.supervisor.helper_process import hash_of
 from nantui.supervisor.hosts.leader import Leading
 from nantui.supervisor.launch import next_worker, start_worker, working_place
 from nantui.supervisor.notify.outbox import start_sender
-from nantui.supervisor.outcome import Ending, ending_of
+from nantui.supervisor.outcome import REASON_ELSEWHERE, Ending, ending_of
 from nantui.supervisor.recovery import is_automatic
 from nantui.supervisor.run_spec import directory_of, own_spec
 from nantui.supervisor.stacks import collect_stacks, hung_text
@@ -211,11 +212,12 @@ class Supervisor:
         and tell everybody. Raises UserError when processes of it do not die.
         """
         assert self.watch is not None, "settle follows begin or adopt"
+        code = self._child.poll() if self._child else None  # the signals that follow are our own
         self.end_members(self.patience.terminate_s)
         self.read_watch()
         number = self.watch.attempt.attempt
-        code = self._child.poll() if self._child else None
-        elsewhere = seen.elsewhere or self.hosts.blame()
+        told = self.hosts.blame()  # a reason of its own says more than that a host's processes have ended
+        elsewhere = told if REASON_ELSEWHERE.match(told) else seen.elsewhere or told
         gpu = "" if code == 0 else gpu_fault(self.watch.attempt.marks)
         seen = replace(seen, code=code, elsewhere=elsewhere, seen=self.seen_start, gpu=gpu)
         ending = ending_of(self.layout, number, seen)
@@ -245,6 +247,9 @@ class Supervisor:
 
         A rank that gets SIGTERM from elsewhere stops in order: this one is told that its end is meant.
         """
+        if self._child is not None and self._child.poll() == -signal.SIGTERM:
+            # A shell, or a script that waits for its ranks, dies of it at once; the ranks stop in order.
+            end_all(self.find_members, self.pump, grace_s=self.patience.grace_s, limit_s=self.patience.die_s)
         pids = {ref.pid for ref in self.find_members()}
         if pids and self.state.attempt:
             with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ import sys
 import threading
 from typing import NoReturn
 
-from nantui.run.attempts import EXIT_CODES, FAILED
+from nantui.run.attempts import EXIT_CODES, FAILED, PREEMPTED_CODE
 
 TIED = "NANTUI_TIED"
 PR_SET_PDEATHSIG = 1
@@ -44,13 +44,13 @@ def tie_children() -> None:
 def leave(code: int) -> NoReturn:
     """End this process with `code`, after other threads, exit functions and what was still to be printed.
 
-    A rank that failed does so without the others. They wait in a collective, and to take the group apart
-    would wait for them: NCCL's communicators are destroyed by all ranks together (PyTorch's documentation of
-    torch.distributed, "Shutdown"). torchrun ends the others once this process is gone.
+    A rank that failed, or was told to end, does so without the others. They may wait in a collective, and to
+    take the group apart would wait for them: NCCL's communicators are destroyed by all ranks together
+    (PyTorch's documentation of torch.distributed, "Shutdown"). torchrun ends the others once this is gone.
     """
     ranks = sys.modules.get("torch.distributed")
-    failed = code == EXIT_CODES[FAILED]
-    if not failed and ranks is not None and ranks.is_available() and ranks.is_initialized():
+    alone = code in (EXIT_CODES[FAILED], PREEMPTED_CODE)
+    if not alone and ranks is not None and ranks.is_available() and ranks.is_initialized():
         ranks.destroy_process_group()
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()

@@ -25,6 +25,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
+
 from nantui.machine.process_identity import host_id
 from nantui.run.attempts import COLLECTIVE, STACKS, STOPPED, read_exits, registered
 from nantui.worker.session import Session
@@ -90,10 +92,9 @@ def _follow(session: Session, reader: int, numbers: list[int]) -> None:
 
 def _take(session: Session, number: signal.Signals) -> None:
     """Ask for the agreed stop; before the first batch there is nothing to keep, and the rank ends."""
-    layout, attempt = session.layout, session.attempt.attempt
-    meant = layout.end_request(attempt).exists() or layout.host_end_request(attempt, host_id()).exists()
-    if meant or (not session.told and _left_behind(session)):
-        os._exit(OF_THE_KILLED + number)
+    with contextlib.suppress(OSError):  # a disk that is away: then it counts as a wish
+        if number == signal.SIGTERM and (_meant(session) or (not session.told and _left_behind(session))):
+            os._exit(OF_THE_KILLED + number)
     if session.told:
         return
     session.told = number.name
@@ -114,11 +115,21 @@ def was_told(session: Session, error: Exception) -> bool:
     return bool(session.told)
 
 
+def _meant(session: Session) -> bool:
+    """Tell whether who sends the signal has said that it ends the attempt."""
+    layout, attempt = session.layout, session.attempt.attempt
+    return layout.end_request(attempt).exists() or layout.host_end_request(attempt, host_id()).exists()
+
+
 def _left_behind(session: Session) -> bool:
     """Tell whether another rank here has ended for a reason of its own, so that torchrun ends this one."""
     number, here = session.attempt.attempt, ranks_here()
     told = {one.rank for one in read_exits(session.layout, number) if one.signal}
-    return len(here) > 1 and not told.union(registered(session.layout, number)).issuperset(here)
+    above = {
+        one.pid for one in psutil.Process().parents()
+    }  # a script that spawns ranks registers as the first
+    living = {which for which, ref in registered(session.layout, number).items() if ref.pid not in above}
+    return len(here) > 1 and not told.union(living).issuperset(here)
 
 
 def say_collective() -> None:

@@ -160,7 +160,9 @@ def launch(ranks: int, rest: list[str], first: int = 0, world: int = 0) -> int:
     for rank in range(first, first + ranks):
         env = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world or ranks)}
         children.append(subprocess.Popen([PYTHON, __file__, *rest], env=env, start_new_session=True))
-    signal.signal(signal.SIGTERM, lambda number, frame: [child.terminate() for child in children])
+    attempt = read_attempt(RunLayout(Path(rest[-2])), int(rest[-1]))
+    if attempt is None or not attempt.train.get("stub", {}).get("dies_at_once"):
+        signal.signal(signal.SIGTERM, lambda number, frame: [child.terminate() for child in children])
     while all(child.poll() in (None, 0) for child in children):
         if all(child.poll() == 0 for child in children):
             return 0

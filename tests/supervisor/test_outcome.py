@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from nantui.machine.process_identity import host_marks, ref_of, this_machine
+from nantui.run.atomic_files import write_json
 from nantui.run.attempts import Attempt, RankExit, write_attempt, write_exit
 from nantui.run.endings import Traces
 from nantui.run.journal import Journal
@@ -86,6 +87,47 @@ def test_a_rank_that_another_left_behind_does_not_speak_for_it(tmp_path):
         layout, 1, RankExit("failed", 1, 2, 1, 0.0, text="RuntimeError: DataLoader worker", signal="SIGTERM")
     )
     assert ending_of(layout, 1, Traces(code=1)).cause.kind == "preempted", "every rank was told"
+
+
+def two_ranks(tmp_path, *exits):
+    """An attempt of two ranks that have ended so: outcome, text, signal."""
+    layout = RunLayout(tmp_path)
+    write_attempt(
+        layout, Attempt(1, "u", 0.0, "start", None, {}, {}, "python", devices=2, marks=host_marks())
+    )
+    for rank, (outcome, text, signal) in enumerate(exits):
+        write_exit(layout, 1, RankExit(outcome, rank, rank + 1, 1, 0.0, text=text, signal=signal))
+    return layout
+
+
+def test_a_rank_that_only_tells_of_those_that_were_told_was_told_as_well(tmp_path):
+    told, echo = ("stopped", "before the first batch", "SIGTERM"), "RuntimeError: Connection closed by peer"
+    assert ending_of(two_ranks(tmp_path, ("failed", echo, ""), told), 1).cause.kind == "preempted"
+    own = two_ranks(tmp_path, ("failed", "ValueError: a reason of its own", ""), told)
+    assert ending_of(own, 1, Traces(code=1)).cause.kind == "exception"
+
+
+def test_what_finished_needs_no_other_word_though_it_was_told(tmp_path):
+    done = ("finished", "", "SIGTERM")
+    ending = ending_of(two_ranks(tmp_path, done, done), 1, Traces(signals=["SIGTERM"]))
+    assert (ending.outcome, ending.cause.kind) == ("finished", "")
+
+
+def test_a_signal_of_which_only_the_request_tells_is_remembered(tmp_path):
+    stopped = ("stopped", "stopped in epoch 3", "")
+    layout = two_ranks(tmp_path, stopped, stopped)
+    write_json(layout.stop_request(1), {"id": "1", "by": "me@here", "signal": None})
+    assert ending_of(layout, 1).cause.kind == "", "a person asked"
+    write_json(layout.stop_request(1), {"id": "1", "by": "SIGTERM", "signal": "SIGTERM"})
+    assert ending_of(layout, 1).cause.kind == "preempted"
+
+
+def test_the_signal_that_ends_what_a_dead_worker_left_is_no_reason(tmp_path):
+    """nantui ends torchrun then, which says so in the log."""
+    layout = two_ranks(tmp_path)
+    layout.attempt_log(1).write_text("SignalException: Process 77 got signal: 15\n")
+    assert ending_of(layout, 1, Traces(code=-9)).cause.kind == "killed"
+    assert ending_of(layout, 1, Traces(code=1)).cause.kind == "preempted", "torchrun itself was told"
 
 
 def stepped(layout, number, epochs, epoch):

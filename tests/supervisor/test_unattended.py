@@ -136,6 +136,20 @@ def test_a_supervisor_that_is_told_to_end_stops_its_training_in_order(make_run):
     assert exit_status(status) == 75 and notes(run) == []
 
 
+@pytest.mark.parametrize("ranks_too", [True, False])
+def test_ranks_stop_in_order_though_the_script_that_waits_for_them_dies_of_the_signal(make_run, ranks_too):
+    run = make_run(devices=2, epochs=100000, in_order=True, save_s=2.0, dies_at_once=True)
+    run.await_step()
+    state = read_state(run.layout.supervisor)
+    ranks = [run.rank_pid(rank) for rank in (0, 1)] if ranks_too else []
+    for pid in [*ranks, state.worker.pid]:
+        os.kill(pid, signal.SIGTERM)
+    run.await_state("stopped", "failed")
+    status = run.status()
+    assert (status.state, status.ending) == ("stopped", "preempted"), status
+    assert run.layout.stop_point.is_file() and run.members() == []
+
+
 def endings(run):
     return [entry for entry in run.journal() if entry["kind"] == "attempt_ended"]
 

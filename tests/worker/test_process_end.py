@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from nantui.worker.process_end import last_words
 
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -65,10 +67,12 @@ leave(int(sys.argv[1]))
 """
 
 
-def test_a_rank_that_failed_does_not_wait_for_the_others_to_take_the_group_apart():
+@pytest.mark.parametrize("code", [1, 75])
+def test_a_rank_that_failed_or_was_told_does_not_wait_for_the_others_to_take_the_group_apart(code):
     """NCCL's is taken apart by all together, and the others wait for this rank in a collective."""
-    ended = subprocess.run([sys.executable, "-c", WAITS, "1"], capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 1 and "waits" not in ended.stdout
+    words = [sys.executable, "-c", WAITS, str(code)]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == code and "waits" not in ended.stdout
 
 
 def test_the_ranks_are_left_even_where_something_holds_their_group():

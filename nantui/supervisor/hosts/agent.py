@@ -73,7 +73,7 @@ class Agent:
             self._end_in_order()
         finally:
             sampling.set()
-            self._end("the agent was told to leave" if self._child else "")
+            self._end("its agent broke off" if self._child else "")
             self.publish(state=LEFT)
         final = read_state(self.layout.supervisor)
         return 0 if final is not None and final.state == FINISHED else 1
@@ -180,7 +180,8 @@ class Agent:
         code = child.poll()
         ended = {"attempt": number, "t": time.time(), "code": code, "text": text}
         self.publish(state=ENDED, text=text, code=code)
-        write_json(self.layout.hosts / self.report.host / f"{number:03d}.exit.json", ended)
+        with contextlib.suppress(OSError):  # a full disk must not end the agent, whom the next attempt needs
+            write_json(self.layout.hosts / self.report.host / f"{number:03d}.exit.json", ended)
 
     # leaving
 
@@ -195,10 +196,9 @@ class Agent:
         begun, patience = time.monotonic(), self.patience
         while child.poll() is None and time.monotonic() - begun < patience.grace_s:
             self.pump(patience.tick_s)
-        if child.poll() is not None:
-            self._end("")
-            begun = time.monotonic()
-        while time.monotonic() - begun < patience.host_grace_s and self._child is None:
+        self._end("")
+        begun = time.monotonic()
+        while time.monotonic() - begun < patience.host_grace_s:
             state = read_state(self.layout.supervisor)
             if state is None or state.state not in ACTIVE or state.attempt != self.report.attempt:
                 break

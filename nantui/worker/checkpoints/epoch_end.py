@@ -243,7 +243,10 @@ class EpochEndChecks:
     def stop(self) -> TrainingStopped:
         """All ranks agreed to stop after this batch: the first leaves a stop point. Returns what to raise."""
         ended = self._stopped(at_the_batch=True)
-        distributed.wait_for_all(self.trainer.device)
+        try:
+            distributed.wait_for_all(self.trainer.device)
+        except RuntimeError:  # another rank was killed meanwhile: what is kept is kept
+            ended.alone = True
         return ended
 
     def stopped_alone(self, error: Exception, between: bool) -> TrainingStopped:

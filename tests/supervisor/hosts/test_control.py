@@ -129,6 +129,16 @@ def test_a_killed_agent_takes_its_ranks_along_and_ends_the_run_with_the_reason(t
     joined(run, second)
 
 
+def test_a_rank_elsewhere_that_fails_by_itself_tells_why_where_nobody_here_hears_of_it(two):
+    run, second = two(last_words="OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB")
+    exit_file = second.layout.hosts / "b" / "001.exit.json"
+    exit_file.mkdir(parents=True)  # it cannot be written, and the agent stays
+    assert second.join().returncode == 0
+    status = run.await_state("failed")
+    assert status.ending == "cuda_oom" and "host b, rank 1: OutOfMemoryError" in status.text
+    assert exit_file.is_dir() and second.agent_alive()
+
+
 def test_what_outlives_a_killed_agent_of_its_attempt_is_ended_and_nothing_else(two):
     run, second = two()
     joined(run, second)
