@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from devtools.reference_pages import arguments_of, group_of, words_of
+from devtools.reference_pages import arguments_of, group_of, help_of, words_of
 from nantui.cli import COCKPIT, COMMANDS, SHARED, parser_of
 from nantui.version import __version__
 
@@ -16,9 +16,11 @@ ABOUT = """A cockpit and an autopilot for Ultralytics training, in a terminal: i
 which it happens, keeps it out of the weights, says why, rolls back, and resumes with other settings."""
 STATUSES = {
     "0": "done, or clean",
-    "1": "the answer is no",
+    "1": "the answer is no, or you said no",
     "2": "wrong usage",
     "3": "it failed, and says what was left as it was",
+    "70, 75, 77, 124": "of a wait: stopped, told to end, diverged, too late",
+    "130": "Ctrl-C: the command is broken off; a training goes on",
 }
 
 
@@ -33,7 +35,7 @@ def page() -> Iterator[str]:
         yield from command(name)
     yield ".SH OPTIONS OF EVERY COMMAND"
     for action in group_of(parser_of(COCKPIT), SHARED):
-        yield from item(words_of(action), str(action.help))
+        yield from item(words_of(action), help_of(action))
     yield ".SH EXIT STATUS"
     for status, text in STATUSES.items():
         yield from item(status, text)
@@ -46,7 +48,7 @@ def command(name: str) -> Iterator[str]:
     yield from (f".SS {escaped(parser.prog)}", escaped(inspect.cleandoc(parser.description or "")))
     for action in arguments_of(parser):
         if action not in shared:
-            yield from item(words_of(action), str(action.help))
+            yield from item(words_of(action), help_of(action))
     examples = [line.strip() for line in (parser.epilog or "").splitlines()[1:]]
     yield from (".PP", "Examples:", ".nf", *(escaped(line) for line in examples), ".fi")
 

@@ -22,21 +22,22 @@ from nantui.settings.values import show_value
 from nantui.supervisor.config import Alerts, Patience
 
 COMMON = """
-Everything that the cockpit does, a command does too; both call the same functions. Arguments of training
-are `key=value`, as in the `yolo` command. `RUN` is a run directory, `DIR` a directory of runs. Results go
-to stdout, with `--json` as one JSON document and nothing else; words for people go to stderr. JSON has no
-literal for a number that is not finite: it is written as "nan", "inf" or "-inf". Each document has a
-[JSON Schema](schemas). `eval "$(nantui completion bash)"` completes words. What changes a run
-asks first; where there is no terminal to ask on, it wants `--yes`. `train` and `exec` make new runs and do
-not ask.
+Whatever starts, stops or recovers a training has a command as well as a key; both call the same functions.
+Arguments of training are `key=value`, as in the `yolo` command. `RUN` is a run directory, `DIR` a directory
+of runs. Results go to stdout, with `--json` as one JSON document and nothing else; words for people go to
+stderr. JSON has no literal for a number that is not finite: it is written as "nan", "inf" or "-inf". Each
+document has a [JSON Schema](schemas). `eval "$(nantui completion bash)"` completes words. What changes a run
+asks first; where there is no terminal to ask on, it wants `--yes`. What makes a run or takes part in one
+(`train`, `exec`, `sbatch`, `queue add`, `join`) does not ask.
 
 | exit status | means |
 | --- | --- |
 | 0 | done, or clean |
-| 1 | the answer is no: a checkpoint is not clean, labels have errors, there is nothing to restore |
+| 1 | the answer is no: a checkpoint is not clean, labels have errors, nothing can be restored, you said no |
 | 2 | wrong usage |
 | 3 | it failed, and says what was left as it was |
 | 70, 75, 77, 124 | of a [wait](unattended.md#waiting-for-the-end): stopped, told to end, diverged, too late |
+| 130 | Ctrl-C: the command is broken off; a training goes on |
 """
 
 OURS = """
@@ -54,15 +55,18 @@ THRESHOLDS = """
 OWN_FILES = {
     "supervise.yaml": "`patience:` and `notify:` as below",
     "notify.json": "the URLs of `nantui notify`, for you alone",
+    "cockpit.json": "what the cockpit remembers: the theme, and whether signs are plain ASCII",
     "ladder.yaml": "what is tried when trouble comes back; the shipped one is `configs/ladder.yaml`",
     "presets/NAME.yaml": "remedies of your own, also in `.nantui/presets/` of the directory that you start "
-    "in; `n` in the settings screen writes one",
+    "in or the nearest above; for a run that is there, of its own directory or the nearest above. `n` in the "
+    "settings screen writes one",
     "NAME.yaml": "a plan, for `--plan NAME`: phases of a training; shipped is `configs/progressive.yaml`",
 }
 
 BOUNDS = """
-A preset's entry is `at_most`, `at_least` or `exactly` a value, with `why`: a bound on what is in effect, so
-that it never makes a run less safe than it is. `half` stands for half of what the run has.
+A preset's entry has `why` and one of three. `at_most` and `at_least` are bounds on what is in effect: a run
+that is on the safe side already keeps its value. `exactly` sets the value, as do the entries of a preset that
+`n` writes; but an `amp` that is bf16 or fp32 already stays. `half` stands for half of what the run has.
 """
 
 
@@ -95,8 +99,11 @@ def _command(name: str) -> Iterator[str]:
 
 
 def arguments_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """Return what a command takes, options first as they were added, without `--help`."""
-    actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+    """Return what a command takes, options first as they were added, without what its help does not show and
+    `--help`.
+    """
+    shown = (action for action in parser._actions if action.help != argparse.SUPPRESS)
+    actions = [action for action in shown if not isinstance(action, argparse._HelpAction)]
     return sorted(actions, key=lambda action: not action.option_strings)
 
 
@@ -116,6 +123,11 @@ def words_of(action: argparse.Action) -> str:
     return ", ".join(action.option_strings) + (f" {value}{more}" if action.nargs != 0 else "")
 
 
+def help_of(action: argparse.Action) -> str:
+    """Return what an argument is for, as `--help` prints it, with its default in it."""
+    return argparse.HelpFormatter("")._expand_help(action) if action.help else ""
+
+
 def _in_usage(action: argparse.Action) -> str:
     optional = action.option_strings or action.nargs in ("?", "*")
     return f"[{words_of(action)}]" if optional else words_of(action)
@@ -124,7 +136,7 @@ def _in_usage(action: argparse.Action) -> str:
 def _table(actions: list[argparse.Action]) -> Iterator[str]:
     yield from ("| argument | meaning |", "| --- | --- |")
     for action in actions:
-        yield f"| `{words_of(action)}` | {action.help or ''} |"
+        yield f"| `{words_of(action)}` | {help_of(action)} |"
 
 
 def settings() -> Iterator[str]:

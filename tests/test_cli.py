@@ -1,13 +1,14 @@
 """The command line answers quickly, in one line, and never with a traceback."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from nantui.cli import COMMANDS, main, runs_first
+from nantui.cli import COMMANDS, _parse, main, parser_of, runs_first
 from nantui.commands.common import look_at
 from nantui.commands.watching import _new_events
 from nantui.errors import FAILED, UserError, refused
@@ -113,6 +114,29 @@ def test_a_run_is_looked_at_by_the_name_under_which_this_command_is_found(monkey
 )
 def test_a_list_of_values_does_not_swallow_the_run(words, parsed):
     assert runs_first(words.split()) == parsed.split()
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "told"),
+    [
+        ("train", "model=a data=b", set()),
+        ("join", "RUN", set()),
+        ("exec", "", set()),
+        ("stop", "RUN", {"--yes"}),
+        ("undo", "RUN", {"--yes"}),
+        ("queue", "remove 1", {"--yes"}),
+        ("labels", "DATA", {"--yes"}),
+        ("diagnose", "RUN", {"--yes"}),
+        ("resume", "RUN", {"--yes", "--trust"}),
+        ("recover", "RUN", {"--yes", "--trust"}),
+        ("rollback", "RUN", {"--yes", "--trust"}),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_taken_and_not_told_of(name, words, told):
+    parser = parser_of(name)
+    given = _parse(parser, ["--yes", "--trust", *words.split()])
+    assert given.yes and given.trust
+    assert {"--yes", "--trust"} & set(re.findall(r"--[a-z]+", parser.format_help())) == told
 
 
 def test_an_unknown_option_is_wrong_usage():

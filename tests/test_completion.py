@@ -36,6 +36,7 @@ def answer(line: str, tmp_path: Path) -> list[str]:
         ("nantui sta", ["status"], ["stop"]),
         ("nantui rec", ["recover", "recorded_run/"], ["status"]),
         ("nantui status --m", ["--metrics"], ["--json"]),
+        ("nantui stop --", ["--yes"], ["--trust"]),
         ("nantui resume rec", ["recorded_run/alarm", "recorded_run/recovered"], []),
         ("nantui resume recorded_run/alarm --set lr", ["lr0=", "lrf="], ["imgsz="]),
         ("nantui train optimizer=", ["optimizer=SGD"], ["optimizer="]),

@@ -211,7 +211,7 @@ def add_rollback(parser: argparse.ArgumentParser) -> None:
     common.add_flags(parser, restart="plan B: move everything aside and begin again")
     common.add_flags(parser, json="with --dry-run: the plan as one JSON document")
     _add_settings(parser)
-    common.add_changer(parser)
+    common.add_changer(parser, goes_on=True)
 
 
 def run_rollback(arguments: argparse.Namespace) -> int:
@@ -282,12 +282,12 @@ def add_undo(parser: argparse.ArgumentParser) -> None:
 
 
 def run_undo(arguments: argparse.Namespace) -> int:
-    """Take the last rollback or resume back: everything outside nantui/ as it was before, byte for byte."""
+    """Take the last rollback, resume or phase back: everything outside nantui/ as it was, byte for byte."""
     layout = require_run(arguments.run)
-    last = newest_in_force(RunRecord(layout).journal)
+    last, what = newest_in_force(RunRecord(layout).journal), "rollback, resume or change of phase"
     if last is None:
-        raise UserError(f"{layout.run}: no rollback or resume to take back", NO)
-    question = "take the last rollback or resume back? What was trained since moves aside, no file is lost."
+        raise UserError(f"{layout.run}: no {what} to take back", NO)
+    question = f"take the last {what} back? What was trained since moves aside, no file is lost."
     return act(arguments, "undo", {"of": last.id}, f"{arguments.run}: {question}")
 
 
@@ -298,7 +298,7 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
     phase = "of a finished run: a new phase"
     parser.add_argument("--phase", nargs="+", default=[], metavar="KEY=VALUE", help=phase)
     common.add_flags(parser, "our_runner")
-    common.add_changer(parser)
+    common.add_changer(parser, goes_on=True)
 
 
 def run_resume(arguments: argparse.Namespace) -> int:

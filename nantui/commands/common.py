@@ -39,13 +39,16 @@ def add_reader(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, json="one JSON document on stdout")
 
 
-def add_changer(parser: argparse.ArgumentParser) -> None:
-    """Add what every command that changes something has."""
+def add_changer(parser: argparse.ArgumentParser, *, asks: bool = True, goes_on: bool = False) -> None:
+    """Add what every command that changes something has. What does nothing in one that never `asks`, or that
+    `goes_on` with no run, is taken all the same, for scripts that have it, and not told of.
+    """
+    trust = "go on with a run that was not made here; what it runs is shown"
     add_flags(
         parser,
         dry_run="say what would be done, and do nothing",
-        yes="do not ask",
-        trust="go on with a run that was not made here; what it runs is shown",
+        yes="do not ask" if asks else argparse.SUPPRESS,
+        trust=trust if goes_on else argparse.SUPPRESS,
     )
 
 

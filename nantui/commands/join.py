@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_run(parser)
     parser.add_argument("settings", nargs="*", metavar="device=…", help="this host's devices, as for train")
     common.add_flags(parser, wait="wait for the run to appear, and stay until it is over")
-    common.add_changer(parser)
+    common.add_changer(parser, asks=False)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     common.add_list(parser, "--leave-out", "IMAGE", "put these images on the run's quarantine list")
     common.add_flags(parser, csv="all findings as CSV on stdout")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes that read; default: one a processor")
+    jobs = "processes that read; default: one a processor, 8 at most; one alone below 4,096 images"
+    parser.add_argument("--jobs", type=int, metavar="N", help=jobs)
     common.add_reader(parser)
     common.add_changer(parser)
 

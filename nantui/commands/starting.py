@@ -49,7 +49,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     """Add what `nantui train` takes."""
     _add_training(parser)
     common.add_flags(parser, "wait_gpu", "wait", watch="open the cockpit on it")
-    common.add_changer(parser)
+    common.add_changer(parser, asks=False)
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
@@ -240,7 +240,7 @@ def add_exec(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar=script, help="the command")
     parser.add_argument("--run", type=Path, metavar="DIR", help="the run directory (default: runs/exec/NAME)")
     common.add_flags(parser, "auto", "wait")
-    common.add_changer(parser)
+    common.add_changer(parser, asks=False)
 
 
 def run_exec(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Take the last rollback or resume back: everything outside nantui/ as it was, byte for byte.
+"""Take the last rollback, resume or phase back: everything outside nantui/ as it was, byte for byte.
 
 A manifest says what lay there. A rollback moves checkpoints and copies everything else, which a later attempt
 may overwrite; before a plain resume checkpoints are copied, too. What a later attempt has made or changed
@@ -188,7 +188,8 @@ def undo(layout: RunLayout, *, by: str, asked: str = "", shown: str | None = Non
             return Undone(undone.of, undone.text, (), aside)
     rollback = newest_in_force(journal)
     if rollback is None or rollback.id != (shown or rollback.id):
-        why = "it is not the last any more, look again" if rollback else "no rollback or resume to take back"
+        none = "no rollback, resume or change of phase to take back"
+        why = "it is not the last any more, look again" if rollback else none
         raise UserError(f"{layout.run}: {why}", NO)
     of = "/".join(parts_of(rollback.id))
     before = read_manifest(layout, of)

@@ -53,7 +53,8 @@ def test_the_page_has_every_word_that_help_has(name):
     page = (DOCS / "commands.md").read_text(encoding="utf-8")
     section = page.split(f"\n## nantui {name}\n")[1].split("\n## ")[0]
     everywhere = page.split("\n## Options of every command\n")[1]
-    options = [word for action in parser_of(name)._actions for word in action.option_strings]
+    actions = [one for one in parser_of(name)._actions if one.help != argparse.SUPPRESS]
+    options = [word for action in actions for word in action.option_strings]
     missing = [word for word in options if f"`{word}" not in section + everywhere]
     assert missing == ["-h", "--help"]
 
@@ -62,6 +63,12 @@ def test_an_undocumented_option_is_found():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quiet", action="store_true")
     assert [one.help for one in reference_pages.arguments_of(parser)] == [None]
+
+
+@pytest.mark.parametrize("page", ["commands.md", "nantui.1"])
+def test_a_default_stands_in_the_page_as_help_prints_it(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert "default: 8321" in text and "%(" not in text
 
 
 def test_every_setting_of_ours_stands_in_the_page_with_its_default():

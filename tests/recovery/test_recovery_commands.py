@@ -112,7 +112,7 @@ def test_rollback_and_undo_through_the_commands(
     layout = RunLayout(poisoned)
     before = fakes.tree(layout)
     assert cli.main(["undo", str(poisoned), "--yes"]) == 1
-    assert "no rollback or resume to take back" in capsys.readouterr().err
+    assert "no rollback, resume or change of phase to take back" in capsys.readouterr().err
     assert cli.main(["rollback", str(poisoned), "--yes", "--to", "epoch2.pt", "--set", "lr0=0.001"]) == 0
     assert "restored epoch2.pt" in capsys.readouterr().err
     shown = {"set": {"lr0": 0.001}, "presets": [], "images": [], "propose": False, "attempt": 0}

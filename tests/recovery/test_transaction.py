@@ -125,7 +125,7 @@ def test_undo_gives_everything_back_byte_for_byte(layout: RunLayout, trained: bo
     assert layout.spec.read_bytes() == spec
     assert later <= fakes.contents(layout), "what the later attempt made moves aside, nothing is deleted"
     assert not in_force(RunRecord(layout).journal)
-    with pytest.raises(UserError, match="no rollback or resume to take back"):
+    with pytest.raises(UserError, match="no rollback, resume or change of phase to take back"):
         undo(layout, by="me")
 
 
@@ -165,7 +165,7 @@ def test_a_plain_resume_is_taken_back_byte_for_byte(layout: RunLayout) -> None:
     assert fakes.tree(layout) == trees[1] and later <= fakes.contents(layout)
     undo(layout, by="me")
     assert fakes.tree(layout) == trees[0]
-    with pytest.raises(UserError, match="no rollback or resume to take back"):
+    with pytest.raises(UserError, match="no rollback, resume or change of phase to take back"):
         undo(layout, by="me")
 
 

@@ -46,7 +46,7 @@ async def test_a_training_that_died_raises_the_alarm_until_it_is_acknowledged(co
         await driver.press("escape")
         await driver.until("ALARM", "the training has died")
         await driver.press("u")
-        await driver.until("undo: there is no rollback to undo")
+        await driver.until("undo: there is no rollback, resume or phase to undo")
 
 
 @pytest.mark.parametrize("state", ["failed", "running"])
@@ -201,7 +201,7 @@ async def test_files_that_do_not_answer_hold_up_no_key_after_s(cockpit, monkeypa
         ("x", "stopped", "nothing is running"),
         ("X", "stopped", "nothing is running"),
         ("r", "running", "stop it first"),
-        ("u", "stopped", "no rollback to undo"),
+        ("u", "stopped", "no rollback, resume or phase to undo"),
     ],
 )
 async def test_a_key_that_cannot_act_says_why(cockpit, key, state, reason):

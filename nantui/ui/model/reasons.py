@@ -47,7 +47,7 @@ def why_not(name: str, run: RunSnapshot, read_only: bool) -> str | None:
         case "undo" if active:
             return f"it is {state}: stop it first with x"
         case "undo" if newest_in_force(run.journal) is None:
-            return "there is no rollback to undo"
+            return "there is no rollback, resume or phase to undo"
         case "acknowledge" if open_alarm(run, 0.0) is None:
             return "there is no alarm"
         case "log" if run.log_path is None:
