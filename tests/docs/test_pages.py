@@ -1,9 +1,11 @@
 """The two READMEs say the same, every link leads somewhere, every command that is named exists."""
 
+import csv
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from nantui.cli import COMMANDS, parser_of
 
@@ -69,6 +71,35 @@ def test_figures_of_the_readmes_are_those_that_were_measured(figure, page):
     measured = re.search(figure, text_of(ENGLISH)).group(1)
     assert measured in text_of(ROOT / "docs" / page), f"{page} has changed: mend both READMEs"
     assert measured in text_of(CHINESE)
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese", "row"),
+    [
+        (r"judged ([\d.]+) times faster", r"快 ([\d.]+) 倍", r"273 MB: nantui check, .*\| ([\d.]+)x faster"),
+        (r"steps opens in\s+([\d.]+) s", r"的训练只要 ([\d.]+) s", r"5,000 epochs: opens \| ([\d.]+) "),
+    ],
+)
+def test_speeds_of_the_readmes_are_those_of_the_benchmarks(english, chinese, row):
+    measured = re.search(row, text_of(ROOT / "docs" / "benchmarks.md")).group(1)
+    assert re.search(english, text_of(ENGLISH)).group(1) == measured, "benchmarks.md has changed"
+    assert re.search(chinese, text_of(CHINESE)).group(1) == measured
+
+
+def test_remedies_of_the_readmes_are_as_many_as_were_tried():
+    with (ROOT / "configs" / "remedies.csv").open(encoding="utf-8", newline="") as file:
+        tried = len({row["remedy"] for row in csv.DictReader(file)})
+    assert f"causes × {tried} remedies" in text_of(ENGLISH)
+    assert f"种原因 × {tried} 种方案" in text_of(CHINESE)
+
+
+def test_endings_of_the_page_are_those_of_the_file():
+    endings = yaml.safe_load((ROOT / "tests" / "data" / "endings.yaml").read_text(encoding="utf-8"))
+    held_out = sum("held_out" in one for one in endings)
+    caused = sum(one["how"] == "caused" for one in endings)
+    page = " ".join(text_of(ROOT / "docs" / "unattended.md").split())
+    assert f"has {len(endings)} endings, {held_out} of them kept out" in page
+    assert f"{caused} were caused on the CPU" in page
 
 
 def anchors(page):
