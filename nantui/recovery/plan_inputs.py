@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -99,7 +100,8 @@ def gather_inputs(
     trouble, reached = first_trouble(record, bad), record.reached
     points = {record.layout.point(point.name): point for point in step_points(record.layout)}
     out = {**strangers, **why_left_out(record, points, checked)}
-    goal = int(number(checked.get("epochs", _epochs_of(record, own)) or 0))
+    asked_epochs = number(checked.get("epochs", _epochs_of(record, own)) or 0)
+    goal = int(asked_epochs) if math.isfinite(asked_epochs) else 0  # args.yaml may hold anything
     trains = goes_on(record)
     criteria = RestoreCriteria(trouble, reached, goal, _known_places(record), out, points, trains)
     closes = mosaic_closes(record.args)

@@ -197,6 +197,14 @@ def test_a_late_warning_does_not_move_it_into_what_the_metrics_have_lost_before(
     assert facts.judgement.named.startswith("before the guard warned; a judgement, no proof: the metrics")
 
 
+@pytest.mark.parametrize("epochs", ["many", ".nan", ".inf", "[3]"])
+def test_a_plan_is_made_whatever_args_yaml_says_of_its_epochs(tmp_path: Path, epochs: str) -> None:
+    layout = fakes.make_run(tmp_path / "run")
+    layout.args_yaml.write_text(f"epochs: {epochs}\n")
+    facts = gather_inputs(RunRecord(layout), {})
+    assert facts.candidates and not any(one.finished for one in facts.candidates)
+
+
 def epoch_of(path: Path) -> int:
     return int(path.stem[5:]) if path.stem.startswith("epoch") else 5
 
