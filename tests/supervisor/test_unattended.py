@@ -12,6 +12,7 @@ import pytest
 from nantui.cli import main
 from nantui.commands.watching import exit_status
 from nantui.machine.process_identity import alive
+from nantui.machine.process_tree import send
 from nantui.run.attempts import read_attempt
 from nantui.run.commands import Command, put, spool_for
 from nantui.run.spec import read_spec, write_spec
@@ -67,7 +68,13 @@ def test_what_a_person_asks_for_comes_first_and_if_that_is_refused_it_recovers(
     command = Command(kind, options)
     put(spool_for(run.layout), command)
     os.kill(supervisor.process.pid, signal.SIGCONT)
-    eventually(lambda: run.outcome_of(command) and not run.supervisor_alive(), lambda: str(run.status()))
+    eventually(lambda: run.outcome_of(command), lambda: str(run.status()))
+    waiting = read_state(run.layout.supervisor).waiting
+    if (
+        kind == "stop" and waiting is not None
+    ):  # the next worker, which waits a while
+        send(waiting, signal.SIGKILL)
+    eventually(lambda: not run.supervisor_alive(), lambda: str(run.status()))
     assert run.kinds().count("attempt_started") == attempts, run.journal()
 
 
