@@ -6,22 +6,16 @@ python -m devtools.man_page > docs/nantui.1
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 
-from devtools.reference_pages import arguments_of, group_of, help_of, words_of
+from devtools.reference_pages import STATUSES, arguments_of, group_of, help_of, words_of
 from nantui.cli import COCKPIT, COMMANDS, SHARED, parser_of
 from nantui.version import __version__
 
 ABOUT = """A cockpit and an autopilot for Ultralytics training, in a terminal: it catches a NaN in the step in
 which it happens, keeps it out of the weights, says why, rolls back, and resumes with other settings."""
-STATUSES = {
-    "0": "done, or clean",
-    "1": "the answer is no, or you said no",
-    "2": "wrong usage",
-    "3": "it failed, and says what was left as it was",
-    "70, 75, 77, 124": "of a wait: stopped, told to end, diverged, too late",
-    "130": "Ctrl-C: the command is broken off; a training goes on",
-}
+LINK = re.compile(r"\[(.+?)\]\(.+?\)")
 
 
 def page() -> Iterator[str]:
@@ -38,7 +32,7 @@ def page() -> Iterator[str]:
         yield from item(words_of(action), help_of(action))
     yield ".SH EXIT STATUS"
     for status, text in STATUSES.items():
-        yield from item(status, text)
+        yield from item(status, LINK.sub(r"\1", text))
 
 
 def command(name: str) -> Iterator[str]:

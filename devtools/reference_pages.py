@@ -32,13 +32,18 @@ asks first; where there is no terminal to ask on, it wants `--yes`. What makes a
 
 | exit status | means |
 | --- | --- |
-| 0 | done, or clean |
-| 1 | the answer is no: a checkpoint is not clean, labels have errors, nothing can be restored, you said no |
-| 2 | wrong usage |
-| 3 | it failed, and says what was left as it was |
-| 70, 75, 77, 124 | of a [wait](unattended.md#waiting-for-the-end): stopped, told to end, diverged, too late |
-| 130 | Ctrl-C: the command is broken off; a training goes on |
 """
+
+WAIT = "[wait](unattended.md#waiting-for-the-end)"
+STATUSES = {
+    "0": "done, or clean",
+    "1": "the answer is no: a checkpoint is not clean, labels have errors, nothing can be restored, "
+    "you said no",
+    "2": "wrong usage",
+    "3": "it failed, and says what was left as it was",
+    "70, 75, 77, 124": f"of a {WAIT}: stopped, told to end, diverged, too late",
+    "130": "Ctrl-C: the command is broken off; a training goes on",
+}
 
 OURS = """
 Ultralytics' own arguments are those of the installed release: `c` in the cockpit lists them with type, range
@@ -78,6 +83,7 @@ def commands() -> Iterator[str]:
         "Made by `python -m devtools.reference_pages docs` from what `--help` says.",
     )
     yield COMMON.rstrip()
+    yield from (f"| {status} | {text} |" for status, text in STATUSES.items())
     yield from ("", "| command | does |", "| --- | --- |")
     yield "| [`nantui [DIR]`](#nantui) | open the cockpit on a run, or on all runs below DIR |"
     for name, text in COMMANDS.items():

@@ -19,7 +19,7 @@ from nantui.recovery.plan import Plan, exactly, lost_with_our_runner, make_plan,
 from nantui.run.binding import MOVED, STARTS, bind, standing
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
-from nantui.run.journal import newest_in_force
+from nantui.run.journal import UNDOABLE, newest_in_force
 from nantui.run.layout import RunLayout, require_run
 from nantui.run.record import RunRecord
 from nantui.run.status import ACTIVE, FOREIGN
@@ -284,10 +284,10 @@ def add_undo(parser: argparse.ArgumentParser) -> None:
 def run_undo(arguments: argparse.Namespace) -> int:
     """Take the last rollback, resume or phase back: everything outside nantui/ as it was, byte for byte."""
     layout = require_run(arguments.run)
-    last, what = newest_in_force(RunRecord(layout).journal), "rollback, resume or change of phase"
+    last = newest_in_force(RunRecord(layout).journal)
     if last is None:
-        raise UserError(f"{layout.run}: no {what} to take back", NO)
-    question = f"take the last {what} back? What was trained since moves aside, no file is lost."
+        raise UserError(f"{layout.run}: no {UNDOABLE} to take back", NO)
+    question = f"take the last {UNDOABLE} back? What was trained since moves aside, no file is lost."
     return act(arguments, "undo", {"of": last.id}, f"{arguments.run}: {question}")
 
 

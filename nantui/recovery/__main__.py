@@ -92,7 +92,7 @@ def act_next(request: JsonObject) -> JsonObject:
 
 
 def act_undo(request: JsonObject) -> JsonObject:
-    """Take the last rollback back, and the images that it left out, unless their list was changed since."""
+    """Take back the last that can be, and the images that it left out, unless their list has changed."""
     layout = RunLayout(Path(request["run"]))
     done = undo(layout, by=_by(request), asked=str(request.get("id") or ""), shown=request.get("of"))
     try:

@@ -36,7 +36,7 @@ from nantui.run.atomic_files import read_json, write_json
 from nantui.run.documents import Large, fields_of
 from nantui.run.events import Kept, PhaseBegun, UndoDone, of_kind
 from nantui.run.inside import inside, parts_of, refuse_foreign
-from nantui.run.journal import Journal, Undoable, in_force, newest_in_force
+from nantui.run.journal import UNDOABLE, Journal, Undoable, in_force, newest_in_force
 from nantui.run.layout import RunLayout
 from nantui.run.points import in_words
 from nantui.run.record import RunRecord
@@ -188,8 +188,7 @@ def undo(layout: RunLayout, *, by: str, asked: str = "", shown: str | None = Non
             return Undone(undone.of, undone.text, (), aside)
     rollback = newest_in_force(journal)
     if rollback is None or rollback.id != (shown or rollback.id):
-        none = "no rollback, resume or change of phase to take back"
-        why = "it is not the last any more, look again" if rollback else none
+        why = "it is not the last any more, look again" if rollback else f"no {UNDOABLE} to take back"
         raise UserError(f"{layout.run}: {why}", NO)
     of = "/".join(parts_of(rollback.id))
     before = read_manifest(layout, of)

@@ -7,8 +7,10 @@ acts on a run asks both.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -96,6 +98,14 @@ def read_exits(layout: RunLayout, number: int) -> list[RankExit]:
 def rank_events(path: Path) -> list[Event]:
     """Return the typed events of one rank, oldest first."""
     return parse_lines((read_text(path) or "").split("\n"))
+
+
+def end_is_meant(request: Path) -> None:
+    """Leave word, before ranks get signals, that these end them: else SIGTERM is a wish to stop in order, and
+    one rank says so for the whole attempt. A disk that refuses it holds up nobody.
+    """
+    with contextlib.suppress(OSError):
+        write_json(request, {"t": time.time()})
 
 
 def registered(layout: RunLayout, attempt: int) -> dict[int, ProcessRef]:

@@ -190,7 +190,7 @@ def _told(traces: Traces, lines: Sequence[str]) -> Cause | None:
     if traces.outcome == DIVERGED_OUTCOME:
         return Cause(DIVERGED, first)
     told = [name for name in traces.signals if name]
-    every = bool(told) and all(traces.signals) and not traces.silent
+    every = all(traces.signals) and not traces.silent
     if told and (traces.outcome == STOPPED or (every and traces.outcome != FINISHED)):
         return Cause(PREEMPTED, f"{told[0]}; {first}" if first else told[0])
     if traces.hung:  # a loader's worker that cannot hand a batch over only prints why: it is waited for

@@ -53,6 +53,7 @@ TAKEN = frozenset({errno.EAGAIN, errno.EACCES})
 RESUMES_KEPT = 2
 """How many resumes can be taken back: the copies of older ones have gone."""
 Undoable: TypeAlias = RollbackBegun | PhaseBegun | Kept
+UNDOABLE = "rollback, resume or change of phase"
 VIA, LONGEST_VIA = "NANTUI_VIA", 20
 """A variable in which a program that acts for a person says what it is."""
 

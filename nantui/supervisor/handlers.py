@@ -96,8 +96,8 @@ def rollback(port: CommandPort, command: Command) -> str:
 
 
 def undo(port: CommandPort, command: Command) -> str:
-    """Take the last rollback back; a training that this leaves unfinished, or finished, is shown so, and what
-    was told of the attempt that was taken back is told no more.
+    """Take back the last that can be; a training that this leaves unfinished, or finished, is shown so, and
+    what was told of the attempt that was taken back is told no more.
     """
     refuse_while_running(port)
     text = str(act(port, command, "undo").get("text") or "undone")

@@ -23,8 +23,8 @@ from nantui.errors import FAILED, UserError
 from nantui.machine.process_identity import ProcessRef, alive, ref_from, ref_of, this_machine, this_process
 from nantui.machine.process_tree import Leftover, end_all, members, own_children, shared_memory_of
 from nantui.machine.waiting_process import WaitingProcess
-from nantui.run.atomic_files import read_own_json, write_json
-from nantui.run.attempts import Attempt
+from nantui.run.atomic_files import read_own_json
+from nantui.run.attempts import Attempt, end_is_meant
 from nantui.run.binding import HERE, STRANGE, standing
 from nantui.run.documents import JsonObject
 from nantui.run.endings import Traces
@@ -252,8 +252,7 @@ class Supervisor:
             end_all(self.find_members, self.pump, grace_s=self.patience.grace_s, limit_s=self.patience.die_s)
         pids = {ref.pid for ref in self.find_members()}
         if pids and self.state.attempt:
-            with contextlib.suppress(OSError):
-                write_json(self.layout.end_request(self.state.attempt), {"t": time.time()})
+            end_is_meant(self.layout.end_request(self.state.attempt))
         left = end_all(self.find_members, self.pump, grace_s=grace_s, limit_s=self.patience.die_s)
         for path in shared_memory_of(pids - {one.pid for one in left}):
             path.unlink(missing_ok=True)

@@ -124,12 +124,13 @@ def _meant(session: Session) -> bool:
 def _left_behind(session: Session) -> bool:
     """Tell whether another rank here has ended for a reason of its own, so that torchrun ends this one."""
     number, here = session.attempt.attempt, ranks_here()
+    if len(here) < 2:
+        return False
     told = {one.rank for one in read_exits(session.layout, number) if one.signal}
-    above = {
-        one.pid for one in psutil.Process().parents()
-    }  # a script that spawns ranks registers as the first
+    # A script that spawns ranks registers as the first, too, and outlives it.
+    above = {one.pid for one in psutil.Process().parents()}
     living = {which for which, ref in registered(session.layout, number).items() if ref.pid not in above}
-    return len(here) > 1 and not told.union(living).issuperset(here)
+    return not told.union(living).issuperset(here)
 
 
 def say_collective() -> None:

@@ -70,9 +70,7 @@ def test_what_a_person_asks_for_comes_first_and_if_that_is_refused_it_recovers(
     os.kill(supervisor.process.pid, signal.SIGCONT)
     eventually(lambda: run.outcome_of(command), lambda: str(run.status()))
     waiting = read_state(run.layout.supervisor).waiting
-    if (
-        kind == "stop" and waiting is not None
-    ):  # the next worker, which waits a while
+    if kind == "stop" and waiting is not None:  # the next worker, which waits a while
         send(waiting, signal.SIGKILL)
     eventually(lambda: not run.supervisor_alive(), lambda: str(run.status()))
     assert run.kinds().count("attempt_started") == attempts, run.journal()

@@ -25,7 +25,7 @@ from nantui.machine.gpus import device_count
 from nantui.machine.process_identity import ProcessRef, host_id, host_name, this_machine, this_process
 from nantui.machine.process_tree import Leftover, end_all, members, prepare_process
 from nantui.run.atomic_files import write_json
-from nantui.run.attempts import FINISHED, Attempt
+from nantui.run.attempts import FINISHED, Attempt, end_is_meant
 from nantui.run.layout import RunLayout
 from nantui.run.status import ACTIVE
 from nantui.supervisor.attempt_watch import Silence
@@ -256,13 +256,9 @@ def end_ranks(
     grace_s: float,
     limit_s: float,
 ) -> list[Leftover]:
-    """End this host's processes of the attempt as `end_all` does; its ranks are told that this is meant.
-
-    Without that a rank takes SIGTERM for a wish to stop, and says so for the whole attempt.
-    """
+    """End this host's processes of the attempt as `end_all` does; its ranks are told that this is meant."""
     if report.attempt is not None and find():
-        with contextlib.suppress(OSError):
-            write_json(layout.host_end_request(report.attempt, report.host), {"t": time.time()})
+        end_is_meant(layout.host_end_request(report.attempt, report.host))
     return end_all(find, pump, grace_s=grace_s, limit_s=limit_s)
 
 

@@ -53,12 +53,12 @@ def blame(layout: RunLayout, roster: Roster) -> str:
             return f"host {host}, rank {rank}: {ended.text}"
     gone = [rank for rank, host in enumerate(hosts) if rank not in exits and host != hosts[0]]
     if gone and reasons:
-        for host in dict.fromkeys(hosts[rank] for rank in gone):
+        away = dict.fromkeys(hosts[rank] for rank in gone)
+        for host in away:
             report = reports.read_report(layout, host)
             if report is not None and report.state == LEFT:
                 return _left(host, report)
-        names = ", ".join(dict.fromkeys(hosts[rank] for rank in gone))
-        ranks = ", ".join(map(str, gone))
+        names, ranks = ", ".join(away), ", ".join(map(str, gone))
         return f"host {names}: rank {ranks} ended without a word, or the connection was cut ({reasons[0]})"
     return ""
 
