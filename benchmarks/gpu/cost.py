@@ -17,6 +17,7 @@ import tempfile
 import time
 import uuid
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ CASES = (
 )
 PRECISIONS: dict[str, Any] = {"bf16": "bf16", "fp16": True, "fp32": False}
 IMAGES = 320
+TIMES = 5  # that each image comes in an epoch: in its first steps the guard looks where everything lies
 LONGEST_S = 280.0
 
 
@@ -74,7 +76,8 @@ def _one(bench: Bench, case: str, ranks: int = 1) -> None:
         f"step {100 * found['share']:+.2f} % "
         f"(known to {100 * found['known_to']:.2f} %, {found['pairs']} pairs, "
         f"quartiles {low:+.1f} to {high:+.1f} %), "
-        f"peak {found['peak_gb'][0]:.2f} -> {found['peak_gb'][1]:.2f} GB, µs: {found['own_parts_us']}"
+        f"peak {found['peak_gb'][0]:.2f} -> {found['peak_gb'][1]:.2f} GB, µs: {found['own_parts_us']}, "
+        f"GPU ms, stock and guarded: {found['gpu_ms']}"
     )
     where = f", {ranks} GPUs" if ranks > 1 else ""
     bench.found("ddp" if where else "cost", f"{what}{where}: guard", text, found["own"] <= LARGEST_SHARE)
@@ -129,18 +132,29 @@ def noise(folder: Path, size: int) -> Path:
     return data
 
 
+def repeated(data: Path) -> Path:
+    """Write a data.yaml whose epochs are `TIMES` as long; returns it."""
+    longer = data.with_name("repeated.yaml")
+    train = ", ".join(["images/train"] * TIMES)
+    longer.write_text(data.read_text().replace("train: images/train", f"train: [{train}]"))
+    return longer
+
+
 class OwnTime:
-    """Seconds that the guard spends on the host beside what Ultralytics does itself."""
+    """Seconds that the guard spends on the host beside what Ultralytics does itself.
+
+    It lets go of the gradients where Ultralytics does in `zero_grad`, which is shorter then.
+    """
 
     def __init__(self) -> None:
+        from torch.optim import Optimizer
+
         from nantui.worker import trainer
         from nantui.worker.guard.batch_probe import PendingProbe
         from nantui.worker.guard.step_guard import StepGuard
         from nantui.worker.guard.tensor_copies import StepBackup
 
-        self._spent = {"plus": 0.0, "minus": 0.0}
-        self._parts: dict[str, float] = {}
-        self._steps = 0
+        self.forget()
         for owner, name in (
             (StepGuard, "begin_batch"),
             (StepGuard, "_see"),
@@ -156,17 +170,25 @@ class OwnTime:
             (PendingProbe, "arrives_within"),
         ):  # within the above, and not its own
             self._watch(owner, name, "minus")
-        self._inside = 0
+        self._watch(Optimizer, "zero_grad", "beside")
+        self._inside, self.guarded = 0, True
 
     def forget(self) -> None:
-        self._spent, self._parts, self._steps = {"plus": 0.0, "minus": 0.0}, {}, 0
+        self._spent = {"plus": 0.0, "minus": 0.0}
+        self._parts: dict[str, float] = {}
+        self._steps = 0
+        self._zeroing: dict[bool, list[float]] = {True: [], False: []}
 
     def parts(self) -> dict[str, float]:
         """Return microseconds a step by what was called; what is waited for is among them."""
-        return {name: round(1e6 * spent / self._steps, 1) for name, spent in self._parts.items()}
+        found = {name: round(1e6 * spent / self._steps, 1) for name, spent in self._parts.items()}
+        return {**found, "zero_grad": round(1e6 * self._zeroing_more(), 1)}
 
     def a_step(self) -> float:
-        return (self._spent["plus"] - self._spent["minus"]) / self._steps
+        return (self._spent["plus"] - self._spent["minus"]) / self._steps + self._zeroing_more()
+
+    def _zeroing_more(self) -> float:
+        return statistics.mean(self._zeroing[True]) - statistics.mean(self._zeroing[False])
 
     def _watch(self, owner: Any, name: str, sign: str) -> None:
         real = getattr(owner, name)
@@ -180,12 +202,49 @@ class OwnTime:
             finally:
                 self._inside -= sign == "plus"
                 spent = time.perf_counter() - begun
-                self._parts[name] = self._parts.get(name, 0.0) + spent
+                if sign == "beside":
+                    self._zeroing[self.guarded].append(spent)
+                else:
+                    self._parts[name] = self._parts.get(name, 0.0) + spent
                 if outermost and (sign == "plus" or self._inside):
                     self._spent[sign] += spent
                 self._steps += name == "begin_batch"
 
         setattr(owner, name, timed)
+
+
+class GpuTime:
+    """Where a step's time goes on the GPU: from each mark to the next, guarded and not.
+
+    What a part takes includes the time that the GPU waits in it for the host.
+    """
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[str, Any]] = []
+        self._took: dict[tuple[str, bool], list[float]] = {}
+
+    def mark(self, part: str) -> None:
+        """Note that a part ends here, where the GPU will be."""
+        import torch
+
+        self._marks.append((part, torch.cuda.Event(enable_timing=True)))
+        self._marks[-1][1].record()
+
+    def block_ends(self, guarded_one: bool, counts: bool) -> None:
+        """Take in a block's marks; the GPU must have reached the last."""
+        for (_, before), (part, mark) in pairwise(self._marks if counts else ()):
+            self._took.setdefault((part, guarded_one), []).append(before.elapsed_time(mark))
+        self._marks.clear()
+
+    def result(self) -> dict[str, list[float]]:
+        """Return the median milliseconds of each part, stock and guarded."""
+        parts = dict.fromkeys(part for part, _ in self._took)
+        return {
+            part: [
+                round(statistics.median(self._took[part, guarded_one]), 2) for guarded_one in (False, True)
+            ]
+            for part in parts
+        }
 
 
 class Enough(Exception):
@@ -201,6 +260,7 @@ class Blocks:
     seconds: float
     took: list[tuple[bool, float]] = field(default_factory=list)
     peaks: dict[bool, float] = field(default_factory=lambda: {True: 0.0, False: 0.0})
+    gpu: GpuTime = field(default_factory=GpuTime)
     since: float = field(default_factory=time.monotonic)
 
     def add(self, guarded_one: bool, seconds: float, peak_gb: float) -> None:
@@ -222,6 +282,7 @@ class Blocks:
             "stock": stock,
             "own": self.own.a_step() / stock,
             "own_parts_us": self.own.parts(),
+            "gpu_ms": self.gpu.result(),
             "share": quartiles[1],
             "quartiles": [quartiles[0], quartiles[2]],
             "peak_gb": [self.peaks[False], self.peaks[True]],
@@ -239,7 +300,7 @@ class Blocks:
 def measure(place: Path, case: str, ranks: int) -> dict[str, Any]:
     """Train here. Returns median seconds of a stock step, the guard's own share of a step, the median share
     that a guarded block takes more than the stock blocks around it, that share's quartiles, the standard
-    error of its median, and the peak of GPU memory of both kinds, in GB."""
+    error of its median, the peak of GPU memory of both kinds in GB, and where the time goes on the GPU."""
     from nantui.worker import ultralytics_api
     from nantui.worker.session import Session
 
@@ -252,7 +313,7 @@ def measure(place: Path, case: str, ranks: int) -> dict[str, Any]:
     trainer = _alternating(Session.open(run, 1), blocks)
     model, imgsz, precision, optimizer = case.split()
     settings = settings_of(int(imgsz), PRECISIONS[precision], optimizer, ranks)
-    data = noise(place / f"noise{imgsz}", int(imgsz))
+    data = repeated(noise(place / f"noise{imgsz}", int(imgsz)))
     with contextlib.suppress(Enough):
         ultralytics_api.load_model(f"{model}.yaml").train(
             trainer=trainer, data=str(data), save_dir=str(run), **settings
@@ -286,12 +347,23 @@ def _alternating(session: Any, blocks: Blocks) -> type:
             elif event == "on_train_batch_end":
                 self._tick()
 
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            batch = super().preprocess_batch(batch)
+            blocks.gpu.mark("between")
+            return batch
+
+        def optimizer_step(self) -> None:
+            blocks.gpu.mark("forward and backward")
+            super().optimizer_step()
+            blocks.gpu.mark("step")
+
         def _tick(self) -> None:
             self._count += 1
             if self._count % BLOCK:
                 return
             torch.cuda.synchronize()
             now = time.perf_counter()
+            blocks.gpu.block_ends(self.guard is not None, counts=self._count > SETTLING * BLOCK)
             if self._count == SETTLING * BLOCK:
                 blocks.own.forget()
                 blocks.since = time.monotonic()
@@ -302,6 +374,7 @@ def _alternating(session: Any, blocks: Blocks) -> type:
 
         def _turn(self) -> None:
             self.guard = None if self.guard is not None else self._kept
+            blocks.own.guarded = self.guard is not None
             if self.guard is not None:
                 self.guard.statistics.remember(self.guard.statistics.snapshot())
             torch.cuda.reset_peak_memory_stats()
