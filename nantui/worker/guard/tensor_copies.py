@@ -48,8 +48,10 @@ class Joined:
     def copies(self) -> Pieces:
         """Return the pieces in memory of their own, queued on the device, without a host read."""
         groups = zip(self._groups, self._lengths, strict=True)
-        pieces = [flats[0].new_zeros(length) for flats, length in groups]
-        self.copy_into(pieces)
+        pieces = [
+            flats[0].new_zeros(length) if flats[0].is_cuda else torch.cat(flats) for flats, length in groups
+        ]
+        self.copy_into(pieces, on_gpu=True)
         return pieces
 
     def pieces(self, room: Room) -> Pieces:
