@@ -50,7 +50,7 @@ class StepGuard:
         self.point_due: Callable[[], bool] = lambda: False
         self.go_back: Callable[[], None] = lambda: None
         self.skipped = False
-        self.ahead = self.void = self.in_batch = self.stepped = self._unsettled = False
+        self.ahead = self.void = self.in_batch = self.stepped = self._unsettled = self._cramped = False
         self.batch_index = 0
         self._void_reason = ""
         self._last_loss = 0.0
@@ -205,19 +205,38 @@ class StepGuard:
 
         The ranks need not agree on it: what they exchange is queued in the same order either way.
         """
-        if not self.ahead or self.void:
+        if not self.ahead or self.void or self._cramped:
             return False
         # Ranks that differ in it would differ in what they exchange about a bad batch, and when.
         if not distributed.together() and self._unread.arrives_within(PROMPT_S):
             return False
         try:
             self.backup.copy()
-        except RuntimeError:  # no room for the copies
+        except RuntimeError:  # no room: to ask again empties the allocator's cache in every step
+            self._cramped = True
             return False
-        with self._rewarmup():
-            self._take()
+        try:
+            with self._rewarmup():
+                self._take()
+        except torch.cuda.OutOfMemoryError:
+            if distributed.together():  # the others take this step
+                raise
+            self._leave_out()
+            return True
         self._unsettled = True
         return True
+
+    def _leave_out(self) -> None:
+        """There was no room for the step beside its copies: it is left out, and none are made any more.
+
+        It cannot be taken again, as a part of it may have added momentum to the gradients.
+        """
+        self.backup.restore()
+        self._cramped = True
+        if not self._refuses(self.probe()):
+            text = "no room on the GPU for a step beside its copies: it is left out, the next ones make none"
+            self.session.warn("no_room", text)
+        self._skip(self.probe(), unscaled=True)
 
     def _keep(self) -> None:
         """The step was good: what it leaves is what a later skip goes back to."""
@@ -242,20 +261,12 @@ class StepGuard:
         trainer = self.trainer
         names, losses = ultralytics_api.loss_items(trainer)
         self._snapshot = self.statistics.snapshot()
-        targets = [self.incident_reporter.batch.get(name) for name in ("bboxes", "keypoints")]
+        targets = map(self.incident_reporter.batch.get, ("bboxes", "keypoints"))
         scale = ultralytics_api.loss_scale(trainer)
         recorder = self.session.recorder
         wishes = recorder.stop_requested.is_set(), self.point_due(), recorder.rewind_requested.is_set()
-        self._unread = probe_batch(
-            names,
-            losses,
-            trainer.loss,
-            self._snapshot.peak,
-            filter(torch.is_tensor, targets),
-            norm,
-            scale,
-            wishes,
-        )
+        peak, there = self._snapshot.peak, filter(torch.is_tensor, targets)
+        self._unread = probe_batch(names, losses, trainer.loss, peak, there, norm, scale, wishes)
 
     def _refuses(self, seen: BatchProbe) -> bool:
         """Report what the batch shows; returns whether its step must not be taken.

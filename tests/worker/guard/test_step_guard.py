@@ -18,6 +18,7 @@ from nantui.run.results import read_results
 from nantui.worker import faults as faults_module
 from nantui.worker import ultralytics_api
 from nantui.worker.autopsy.incident_report import IncidentReporter
+from nantui.worker.guard.step_guard import StepGuard
 from nantui.worker.guard.tensor_copies import StepBackup
 from tests.worker.runs import Outcome, Trainings, tensors_of
 
@@ -186,6 +187,43 @@ def test_a_step_that_finds_no_room_for_its_copies_waits_for_its_verdict(training
     outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=wanted)
     assert outcome.code == 0
     assert [(s.step, s.skipped) for s in outcome.steps] == [(1, False), (2, True), (3, False), (4, False)]
+
+
+def test_without_room_for_the_copies_none_are_asked_for_again(trainings, tmp_path, monkeypatch):
+    """Each time that there is none, PyTorch gives back what it has cached, and has to ask for that again."""
+    monkeypatch.setattr(ultralytics_api, "step_can_be_taken_back", lambda trainer: True)
+    asked: list[int] = []
+
+    def full(self: StepBackup) -> None:
+        asked.append(self._trainer.epoch)
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(StepBackup, "copy", full)
+    assert trainings(tmp_path / "run", train={"epochs": 2}).code == 0
+    assert asked == [0]
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_step_that_has_no_room_beside_its_copies_is_left_out(
+    trainings, tmp_path, monkeypatch, recorded, bad
+):
+    monkeypatch.setattr(ultralytics_api, "step_can_be_taken_back", lambda trainer: True)
+    take, taken = StepGuard._take, []
+
+    def full_in_the_second(self: StepGuard) -> None:
+        taken.append(self.batch_index)
+        take(self)
+        if len(taken) == 2:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(StepGuard, "_take", full_in_the_second)
+    wanted = [{"fault": "nan_pixel", "epoch": 1, "batch": 2 if bad else 9}]  # an epoch has four
+    outcome = trainings(tmp_path / "run", train={"epochs": 1}, faults=wanted)
+    assert outcome.code == 0 and taken == [1, 2, 3, 4]
+    assert differing(recorded[1, 2], recorded[1, 3]) == []
+    assert [(s.step, s.skipped) for s in outcome.steps] == [(1, False), (2, True), (3, False), (4, False)]
+    assert [w["warning"] for w in outcome.of("warning")] == ([] if bad else ["no_room"])
+    assert [i["incident"] for i in outcome.incidents] == (["nan_loss"] if bad else [])
 
 
 def test_whether_a_step_can_be_taken_back_is_asked_in_every_epoch(trainings, tmp_path, monkeypatch):
