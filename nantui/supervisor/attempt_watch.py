@@ -15,24 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nantui.run import events
 from nantui.run.attempts import Attempt
-from nantui.run.events import (
-    Activity,
-    Autopsy,
-    Event,
-    Incident,
-    InEffect,
-    Registered,
-    RewindBegun,
-    RewindDone,
-    SaveFailed,
-    Stopping,
-    Warned,
-    documents,
-    of_kind,
-    parse,
-    relayed,
-)
 from nantui.run.growing_files import LineFollower
 from nantui.run.layout import RunLayout
 from nantui.run.telemetry import Step, StepFollower
@@ -40,9 +24,16 @@ from nantui.supervisor.config import Patience
 
 TRAINING, SAVING = "training", "saving"
 BEFORE_STEPS = frozenset({"", "importing", "setup"})
-KEPT = (Incident, Warned, SaveFailed, Autopsy, RewindBegun, RewindDone)
+KEPT = (
+    events.Incident,
+    events.Warned,
+    events.SaveFailed,
+    events.Autopsy,
+    events.RewindBegun,
+    events.RewindDone,
+)
 """What the journal keeps of the ranks' own events, beside the settings in effect."""
-Relayed = tuple[Event, dict[str, object]]
+Relayed = tuple[events.Event, dict[str, object]]
 """An event, and the fields that it has in the journal."""
 ELSEWHERE = "elsewhere"
 """The run's own training is over, its script trains on in another directory."""
@@ -81,7 +72,7 @@ class Watch:
     last_step: Step | None = None
     last_incident: dict[str, object] | None = None
     guarded: bool | None = None
-    rewind: RewindDone | Warned | None = None
+    rewind: events.RewindDone | events.Warned | None = None
     """The newest rewind, or why one that was asked for could not be."""
     moved: int = 0
     """Counts everything new."""
@@ -109,8 +100,8 @@ class Watch:
         new: list[Relayed] = []
         for rank in range(self.ranks):
             path = self.layout.events(self.attempt.attempt, rank)
-            for document in documents(self._events.setdefault(rank, LineFollower(path)).read_all()):
-                if (event := parse(document)) is not None:
+            for document in events.documents(self._events.setdefault(rank, LineFollower(path)).read_all()):
+                if (event := events.parse(document)) is not None:
                     told = self._take_in(rank, event, document)
                     new += [] if (rank, event.t) in self.known else told
         return new
@@ -136,33 +127,35 @@ class Watch:
         before_s = TIMES_LONGEST * self._longest_s.get(self.activity, 0.0) or patience.other_phase_s
         return max(patience.stall_floor_s, min(patience.other_phase_s, before_s))
 
-    def _take_in(self, rank: int, event: Event, document: Mapping[str, object]) -> list[Relayed]:
+    def _take_in(self, rank: int, event: events.Event, document: Mapping[str, object]) -> list[Relayed]:
         """Keep what one event tells of the attempt (what it is doing is told by rank 0); returns what the
         journal gets of it.
         """
         self.moved += 1
         about: dict[str, Any] = {"attempt": self.attempt.attempt, "rank": rank}
-        if isinstance(event, Registered):
+        if isinstance(event, events.Registered):
             self._hosts[rank] = event.host
-        elif isinstance(event, Incident):
+        elif isinstance(event, events.Incident):
             if event.ranks and len(set(self._hosts.values())) > 1:  # whose batches were bad
                 about["hosts"] = sorted({self._hosts.get(one, "?") for one in event.ranks})
             self.last_incident = {**document, **about}
-        elif isinstance(event, RewindDone) or (isinstance(event, Warned) and event.warning == "not_rewound"):
+        elif isinstance(event, events.RewindDone) or (
+            isinstance(event, events.Warned) and event.warning == "not_rewound"
+        ):
             self.rewind = event
-        elif rank == 0 and isinstance(event, Activity):
+        elif rank == 0 and isinstance(event, events.Activity):
             spent_s, self._phase_since = event.t - self._phase_since, event.t
             if self.activity:
                 self._longest_s[self.activity] = max(spent_s, self._longest_s.get(self.activity, 0.0))
             self.activity = event.phase
-        elif rank == 0 and isinstance(event, Stopping):
+        elif rank == 0 and isinstance(event, events.Stopping):
             self.activity = SAVING
-        elif rank == 0 and isinstance(event, InEffect):
+        elif rank == 0 and isinstance(event, events.InEffect):
             self.guarded = bool(event.guarded)
             return [(event, {"t": event.t, **about, **self._in_effect(event)})]
-        return [(event, relayed(document, **about))] if isinstance(event, KEPT) else []
+        return [(event, events.relayed(document, **about))] if isinstance(event, KEPT) else []
 
-    def _in_effect(self, event: InEffect) -> dict[str, object]:
+    def _in_effect(self, event: events.InEffect) -> dict[str, object]:
         return {
             "values": event.values,
             "differences": differences(self.attempt.asked, event.values),
@@ -192,6 +185,6 @@ def same(asked: object, in_effect: object) -> bool:
     return str(asked).lower() == str(in_effect).lower()
 
 
-def journaled(events: Iterable[Event]) -> set[tuple[int, float]]:
+def journaled(found: Iterable[events.Event]) -> set[tuple[int, float]]:
     """Return (rank, t) of those among the journal's events that come from the ranks."""
-    return {(event.rank or 0, event.t) for event in of_kind(events, InEffect, *KEPT)}
+    return {(event.rank or 0, event.t) for event in events.of_kind(found, events.InEffect, *KEPT)}
