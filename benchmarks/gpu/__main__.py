@@ -19,6 +19,7 @@ from benchmarks.gpu import (
     nan,
     nodes,
     points,
+    reserved,
     rewind,
     validation,
 )
@@ -37,6 +38,7 @@ SECTIONS = {
     "validation": validation.validation,
     "cost": cost.cost,
     "memory": memory.memory,
+    "reserved": reserved.reserved,
     "points-cost": points.cost,
     "points-equal": points.equal,
     "points-kills": points.kills,
@@ -73,7 +75,7 @@ def main() -> int:
         "sections", nargs="*", default=[*SECTIONS], metavar="SECTION", help=", ".join(SECTIONS)
     )
     parser.add_argument(
-        "--only", default="", metavar="TEXT", help="cases of ahead and cost, kinds of ddp-oom"
+        "--only", default="", metavar="TEXT", help="cases of ahead, cost and reserved, kinds of ddp-oom"
     )
     parser.add_argument("--place", type=Path, default=Path("/tmp/nantui-gpu"))
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "build")))

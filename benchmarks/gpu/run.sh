@@ -4,6 +4,7 @@
 #   bash benchmarks/gpu/run.sh control nan          # some sections
 #   bash benchmarks/gpu/run.sh ddp                  # all on several GPUs: ddp-healthy, -faults, -kills, -hang, -oom, -cost, -agents
 #   bash benchmarks/gpu/run.sh cost --only "640 fp32"
+#   bash benchmarks/gpu/run.sh reserved             # what the copies beside a step do to PyTorch's reserve, and to a full GPU
 #   bash benchmarks/gpu/run.sh healthy              # NANTUI_HEALTHY_MINUTES of healthy trainings, 16 side by side
 #   bash benchmarks/gpu/run.sh remedies --parts cpu gpu --workers 24
 #   bash benchmarks/gpu/run.sh                      # all that this machine's GPUs allow
