@@ -7,7 +7,7 @@ something is wrong with a training count as healthy ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -34,6 +34,11 @@ class Seen:
 
     one: Recorded
     scores: Scores
+
+    @property
+    def fp16(self) -> bool:
+        """Whether it was trained under a loss scale."""
+        return bool(np.isfinite(self.one.column("scale")).any())
 
     @property
     def lasted(self) -> int:
@@ -81,7 +86,7 @@ class Sure:
     @property
     def said(self) -> str:
         """The words that the product says it in."""
-        within = f", half of them within {median(self.leads):.0f} steps" if self.leads else ""
+        within = f", half within {median(self.leads):.0f} steps" if self.leads else ""
         return (
             f"{len(self.leads)} of {self.warned} broke{within}; "
             f"{count(self.false, 'warning')} in {self.steps:,} healthy steps"
@@ -114,6 +119,19 @@ class Worth:
     def typical(self) -> float:
         """The median lead of all gradual ones, 0 where most were not warned of."""
         return median(self.leads) if self.leads else 0.0
+
+
+def ended_at(one: Seen, statistic: float) -> Seen:
+    """Return a training that something is wrong with as it would be had it broken where BatchNorm's largest
+    statistic passes a value; itself where it never does."""
+    if one.one.healthy:
+        return one
+    above = np.flatnonzero(one.one.column("statistics") > statistic)
+    if not len(above):
+        return one
+    steps = int(above[0]) + 1
+    scores = {name: score[:steps] for name, score in one.scores.items()}
+    return Seen(replace(one.one, rows=one.one.rows[:steps], broke=one.one.broke or "nan_loss"), scores)
 
 
 def half(seen: Sequence[Seen], odd: bool) -> list[Seen]:

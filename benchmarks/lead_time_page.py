@@ -17,6 +17,7 @@ from benchmarks.lead_time_figures import (
     Seen,
     Worth,
     best,
+    ended_at,
     half,
     sure,
     thresholds,
@@ -24,7 +25,7 @@ from benchmarks.lead_time_figures import (
 )
 from benchmarks.lead_time_signals import JUDGES, QUANTITIES
 from nantui.run.spec import OURS_DEFAULTS
-from nantui.worker.guard.anomaly import BEGINNING, GREW
+from nantui.worker.guard.anomaly import BEGINNING, GREW, GREW_FP16
 
 ASKED, WANTED = 60, 0.5
 """How many gradual ones there are to be, and the share that is to be warned of early."""
@@ -33,6 +34,9 @@ KINDS: Mapping[str, Rule] = {
     "loss_climbing": {"loss, jump": OURS_DEFAULTS["loss_limit"] / 2},
 }
 """What the product warns of, by the kind of the warning, in the words of this benchmark."""
+CLIMBING, CLIMBING_FP16 = KINDS["statistics_climbing"], {"BatchNorm's peak, growth": math.log10(GREW_FP16)}
+ENDS = 1e7
+"""BatchNorm's largest statistic where fp16 ends: its largest value is 65,504, that statistic a variance."""
 CHOSEN: Rule = {name: threshold for rule in KINDS.values() for name, threshold in rule.items()}
 FORMER: Rule = {"loss, jump": 6.0, "gradient norm, jump": 6.0}
 """What it warned of before this was measured."""
@@ -51,17 +55,19 @@ TITLES = (
 )
 
 
-def page(seen: Sequence[Seen]) -> Iterator[str]:
+def page(every: Sequence[Seen]) -> Iterator[str]:
     """Yield the page's lines."""
+    seen, fp16 = [one for one in every if not one.fp16], [one for one in every if one.fp16]
     choose, figures = half(seen, odd=False), half(seen, odd=True)
     singles = single_rules(choose)
     yield from _head(seen)
     yield from _chosen(figures)
+    yield from _under_fp16(seen, fp16)
     yield from _curves([*CHOSEN, *(name for rule, _ in singles for name in rule)], figures)
     yield from _tried(singles, figures)
     yield from _ways(figures)
     yield from _apart(seen)
-    yield from _made_on(seen)
+    yield from _made_on(every)
 
 
 def single_rules(seen: Sequence[Seen]) -> list[tuple[Rule, Worth]]:
@@ -111,8 +117,8 @@ def _chosen(figures: Sequence[Seen]) -> Iterator[str]:
     yield "- `statistics_climbing`: the largest magnitude among BatchNorm's running statistics, on any rank,"
     yield f"  is {GREW:,.0f} times what it was in the first {BEGINNING} batches (at least 1). It costs"
     yield f"  nothing: the guard has that number anyway. Healthy ones got up to {10**highest:,.0f} times."
-    yield f"  Any threshold from 10^{min(alike)} to 10^{max(alike)} does as well; a low one is earlier, which"
-    yield "  counts where fp16 ends at 65,504; a high one keeps away from what is healthy."
+    yield f"  Any threshold from 10^{min(alike)} to 10^{max(alike)} does as well; a low one is earlier, a"
+    yield "  high one keeps away from what is healthy. Under fp16 it is [another one](#under-fp16)."
     yield f"- `loss_climbing`: a batch's loss is {CHOSEN['loss, jump']:g} spreads above the highest that was"
     yield "  usual, or three of five are two thirds of that"
     yield "  ([guard](guard.md#finite-numbers-that-look-bad))."
@@ -123,6 +129,39 @@ def _chosen(figures: Sequence[Seen]) -> Iterator[str]:
     for kind, rule in KINDS.items():
         yield f"- `{kind}`: {sure(figures, rule).said}"
     yield ""
+
+
+def _under_fp16(seen: Sequence[Seen], fp16: Sequence[Seen]) -> Iterator[str]:
+    """fp16 ends at 65,504, long before fp32: what was trained in fp32 is taken as ended there, too."""
+    yield "## Under fp16\n"
+    broke = [one for one in fp16 if one.gradual]
+    last = [float(np.nanmax(one.one.column("statistics"))) for one in broke]
+    reach = f"{min(last):.1g} to {max(last):.1g}" if last else "not known"
+    yield f"{len(fp16)} more trainings had a loss scale, on a GPU (even seeds and odd ones); {len(broke)} of"
+    yield f"them broke gradually, where BatchNorm's largest statistic was {reach}. There a warning"
+    yield f"at {GREW:,.0f} times comes with the break, so under fp16 it comes at {GREW_FP16:,.0f} times."
+    yield f"Chosen on the even half of those in fp32, taken as ended where the statistic passes {ENDS:,.0f}:"
+    yield f"the most that are warned of early, at no more than {BUDGET:g} warning in 10,000 healthy steps."
+    yield f"Warned of {EARLY} steps before, median lead, and warnings for nothing in healthy steps:\n"
+    as_if = [ended_at(one, ENDS) for one in seen]
+    parts = {"fp32, even": half(as_if, odd=False), "fp32, odd": half(as_if, odd=True), "fp16": fp16}
+    yield "| times what was usual | " + " | ".join(f"{name} | | " for name in parts)
+    yield "| --: |" + " --: | --: | --: |" * len(parts)
+    for times in sorted({1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6, GREW_FP16, GREW}):
+        cells = []
+        for part in parts.values():
+            found = worth(part, {name: math.log10(times) for name in CLIMBING})
+            cells += [f"{found.early} of {len(found.leads)}", f"{found.typical:.0f}"]
+            cells += [f"{found.false} in {found.steps:,}"]
+        yield f"| {times:,.0f} | {' | '.join(cells)} |"
+    both = {name: worth(part, {**CHOSEN, **CLIMBING_FP16}) for name, part in parts.items()}
+    yield "\nWith `loss_climbing` as well: warned of early, and warnings for nothing in 10,000 healthy steps,"
+    yield f"of which at most {BUDGET:g} is asked for:\n"
+    for name, one in both.items():
+        yield f"- {name}: {one.early} of {len(one.leads)} ({one.share:.0%}), {one.rate:.2f}"
+    yield ""
+    yield "How sure the warning is under fp16, as it says itself:\n"
+    yield f"- `statistics_climbing, fp16`: {sure(fp16, CLIMBING_FP16).said}\n"
 
 
 def _table(rules: Mapping[str, Rule], figures: Sequence[Seen]) -> Iterator[str]:
@@ -222,5 +261,3 @@ def _made_on(seen: Sequence[Seen]) -> Iterator[str]:
     yield "## Made on\n"
     for where, many in Counter(one.one.where for one in seen).most_common():
         yield f"- {many} trainings: {where}"
-    if not any(np.isfinite(one.one.column("scale")).any() for one in seen):
-        yield "\nNone under fp16: the loss scale's slope and overflows of half precision are not measured."

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import lead_time_record as record
 from benchmarks.diagnosis_cases import Case
 from benchmarks.lead_time import HOPELESS, do_share, record_gradual, said_of_failures
-from benchmarks.lead_time_figures import Seen, sure, worth
+from benchmarks.lead_time_figures import Seen, ended_at, sure, worth
 from benchmarks.lead_time_page import KINDS
 from benchmarks.lead_time_signals import every_score, growth, jump, warned
 from benchmarks.lead_time_ways import Gradual
@@ -64,6 +64,18 @@ def test_so_does_the_one_for_statistics(seed: int) -> None:
     assert len(told) >= 2 and warned(np.array(growth(values, [])), threshold).tolist() == told
 
 
+def test_fp16_is_taken_as_ending_where_the_statistic_passes_its_end() -> None:
+    rows = rows_of([1.0] * 90)
+    rows[:, record.COLUMNS.index("statistics")] = np.geomspace(1, 1e9, 90)
+    scores = {"peak": np.log10(np.geomspace(1, 1e9, 90))}
+    one = Seen(replace(FORM, rows=rows, broke=""), scores)
+    ended = ended_at(one, 1e7)
+    assert (len(ended.one.rows), ended.one.broke, one.gradual, ended.gradual) == (71, "nan_loss", False, True)
+    assert ended.lead({"peak": 4.0}) == 70 - 40 and ended_at(one, 1e10) is one
+    healthy = Seen(replace(FORM, rows=rows, broke="", since=-1), scores)
+    assert ended_at(healthy, 1e7) is healthy and not one.fp16
+
+
 def test_how_sure_counts_what_broke_among_all_that_were_warned_of() -> None:
     calm, early, late = np.zeros(101), np.zeros(101), np.zeros(101)
     early[50], late[80], calm[20] = 9.0, 9.0, 9.0
@@ -72,7 +84,7 @@ def test_how_sure_counts_what_broke_among_all_that_were_warned_of() -> None:
     went_on = Seen(replace(FORM, rows=rows, broke=""), {"loss": early})
     healthy = Seen(replace(FORM, rows=rows, broke="", since=-1), {"loss": calm})
     said = sure([*broke, went_on, healthy], {"loss": 5.0}).said
-    assert said == "2 of 4 broke, half of them within 35 steps; 1 warning in 191 healthy steps"
+    assert said == "2 of 4 broke, half within 35 steps; 1 warning in 191 healthy steps"
 
 
 def test_a_warning_before_anything_is_wrong_is_for_nothing_and_the_first_after_it_counts() -> None:

@@ -17,6 +17,7 @@ SPREAD_CEILING = 0.75  # two levels far apart must not hide a jump; also the spr
 NEARLY_ALL = 0.95  # the share of what was usual that lies below its upper end, for what takes many steps
 CALM = 20  # steps in range after which an episode is over
 BEGINNING, GREW = 20, 1e7  # batches that show how large BatchNorm's statistics are, and times that
+GREW_FP16 = 1e4  # under fp16, which ends where they have grown 1e7 times
 LEARNT = 0.5  # the losses of a network that has begun to learn are below this share of an untrained one's
 LONG = 1000  # steps after which a network counts as trained whatever its loss: it may have been so before
 WORSE = 2.0  # times the best upper end that there was: what was learnt is being lost
@@ -147,17 +148,17 @@ class Growth:
     """Early warning: BatchNorm's largest statistic is far beyond all that it was when the training began.
 
     BatchNorm hides weights that run away until a variance overflows. What a trained network, or inputs of
-    their own size, begin with counts as usual. docs/lead-time.md has the curve that `GREW` is taken from.
+    their own size, begin with counts as usual. docs/lead-time.md has the curves that `times` is taken from.
     """
 
     def __init__(self) -> None:
         self.usual, self._batches, self._calm = 1.0, 0, CALM
 
-    def add(self, largest: float) -> bool:
+    def add(self, largest: float, times: float = GREW) -> bool:
         """Take in a batch; returns whether it is time to warn, once until it has been calm for a while."""
         self._batches += 1
         self.usual = max(self.usual, largest) if self._batches <= BEGINNING else self.usual
-        high, was_calm = largest > GREW * self.usual, self._calm >= CALM
+        high, was_calm = largest > times * self.usual, self._calm >= CALM
         self._calm = 0 if high else self._calm + 1
         return high and was_calm
 

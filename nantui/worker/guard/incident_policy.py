@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from nantui.run.incidents import EARLY_WARNINGS, ENDED, INCIDENTS, OBSERVED, REWOUND, SKIPPED
 from nantui.run.results import can_be_learnt_to_zero, practically_zero
 from nantui.words import count
-from nantui.worker.guard.anomaly import CALM, Distribution, Explosion, Growth, Skips, Trend
+from nantui.worker.guard.anomaly import CALM, GREW, GREW_FP16, Distribution, Explosion, Growth, Skips, Trend
 from nantui.worker.guard.batch_probe import BatchProbe
 from nantui.worker.incident import Incident, TrainingDiverged
 from nantui.worker.options import Options
@@ -128,7 +128,7 @@ class IncidentPolicy:
         self._batches += 1
         self._since_sign += 1
         self._here = epoch, step
-        self._watch_statistics(probe.statistics)
+        self._watch_statistics(probe.statistics, probe.scale is not None)
         if not self._watch_zero(probe, epoch, step):
             self._usual.add(probe.loss)
             self._watch_trend(max(probe.loss, self._explosion.trifle))
@@ -203,17 +203,20 @@ class IncidentPolicy:
         """Warn of a loss far outside its running distribution."""
         usual = self._trend.seen.highest
         if (score := self._trend.add(loss, self._explosion.floor)) is not None:
-            self._forewarn("loss_climbing", "loss", loss, usual, score=score)
+            self._forewarn("loss_climbing", "loss", loss, usual, "loss_climbing", score=score)
 
-    def _watch_statistics(self, largest: float) -> None:
+    def _watch_statistics(self, largest: float, fp16: bool) -> None:
         """Warn of BatchNorm statistics far beyond what they were when the training began."""
-        if self._growth.add(largest):
-            self._forewarn("statistics_climbing", "a BatchNorm statistic", largest, self._growth.usual)
+        usual, kind = self._growth.usual, "statistics_climbing"
+        if self._growth.add(largest, GREW_FP16 if fp16 else GREW):
+            self._forewarn(kind, "a BatchNorm statistic", largest, usual, f"{kind}, fp16" if fp16 else kind)
 
-    def _forewarn(self, kind: str, name: str, value: float, usual: float, **evidence: object) -> None:
-        """Warn, say how sure that is, and have a step point taken, seldom."""
+    def _forewarn(
+        self, kind: str, name: str, value: float, usual: float, of: str, **evidence: object
+    ) -> None:
+        """Warn, say how sure that is `of` such warnings, and have a step point taken, seldom."""
         text = f"{name} {value:.4g} where at most {usual:.4g} was usual; of such trainings, as measured, "
-        self._say(kind, text + EARLY_WARNINGS[kind], value=value, usual=usual, **evidence)
+        self._say(kind, text + EARLY_WARNINGS[of], value=value, usual=usual, **evidence)
         if self._batches - self._kept_at >= FOREWARNED:
             self._kept_at = self._batches
             self.keep_now()

@@ -21,7 +21,7 @@ from nantui.run.incidents import EARLY_WARNINGS
 from nantui.run.layout import RunLayout
 from nantui.run.points import step_points
 from nantui.ui.model.timeline import sentences
-from nantui.worker.guard.anomaly import BEGINNING, CALM, GREW, Growth
+from nantui.worker.guard.anomaly import BEGINNING, CALM, GREW, GREW_FP16, Growth
 from nantui.worker.guard.batch_probe import NO_WISHES, BatchProbe, probe_batch
 from nantui.worker.guard.incident_policy import FOREWARNED, IncidentPolicy
 from nantui.worker.options import read_options
@@ -103,6 +103,21 @@ def test_a_restless_run_has_a_point_taken_seldom() -> None:
     assert len(warnings) > 50 and set(warnings) == {"statistics_climbing"}
     apart = [later - sooner for sooner, later in zip(points, points[1:], strict=False)]
     assert len(points) == 4 and min(apart) >= FOREWARNED
+
+
+def test_under_fp16_which_ends_sooner_it_comes_sooner() -> None:
+    for scale, grew in ((None, GREW), (512.0, GREW_FP16)):
+        said: list[tuple[str, str]] = []
+        policy = IncidentPolicy(
+            read_options({}), print, lambda kind, text, into=said, **_: into.append((kind, text))
+        )
+        for at in range(BEGINNING + 2):
+            largest = 1.0 if at < BEGINNING else grew * (0.9 if at == BEGINNING else 1.1)
+            policy.healthy_batch(replace(WELL, statistics=largest, scale=scale), 1, at)
+            assert bool(said) == (at > BEGINNING)
+        [(kind, text)] = said
+        under = ", fp16" if scale else ""
+        assert kind == "statistics_climbing" and text.endswith(EARLY_WARNINGS[f"{kind}{under}"])
 
 
 def test_a_warning_is_a_sign_that_keeps_the_point_from_before_it() -> None:
