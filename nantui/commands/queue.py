@@ -12,17 +12,7 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
-from nantui.commands import common
-from nantui.commands.starting import (
-    Asked,
-    add_asked,
-    ask,
-    new_run,
-    read_config,
-    remarks,
-    resolved,
-    run_directory,
-)
+from nantui.commands import common, starting
 from nantui.errors import NO, UserError
 from nantui.machine.gpus import Sampler, visible_indexes, words_of
 from nantui.run.spec import Spec, kept_environment
@@ -51,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     script = "a script of your own instead, e.g. 'python tune.py'"
     parser.add_argument("--exec", metavar="COMMAND", help=script)
     common.add_flags(parser, share="may share a GPU with others that may, where memory is predicted to do")
-    add_asked(parser)
+    starting.add_asked(parser)
     common.add_changer(parser)
     common.add_reader(parser)
 
@@ -89,7 +79,7 @@ def _trainings(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
     for device in {str(one.train.get("device") or "") for one, _ in wanted}:
         _refuse_too_many(device)
     entries.read_queue().refuse_more(len(wanted))
-    for line in remarks(schema, wanted[0][0].first):
+    for line in starting.remarks(schema, wanted[0][0].first):
         common.say(line)
     if arguments.dry_run:
         lines = [f"would add model={one.train['model']} {asks}".rstrip() for one, asks in wanted]
@@ -107,23 +97,23 @@ def _trainings(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
 
 
 def _script(arguments: argparse.Namespace, schema: Schema) -> list[Entry]:
-    given, argv = schema.parse_assignments(arguments.words), resolved(shlex.split(arguments.exec))
+    given, argv = schema.parse_assignments(arguments.words), starting.resolved(shlex.split(arguments.exec))
     if {*given} - {"device"}:
         raise UserError("--exec takes device= and no other setting: the script says the rest")
     _refuse_too_many(given.get("device"))
-    where = run_directory(None, argv)
+    where = starting.run_directory(None, argv)
     if arguments.dry_run:
         common.say(f"would add {' '.join(argv)} as {where}")
         return []
-    layout, device = new_run(where, argv, arguments.auto), ",".join(words_of(given.get("device")))
+    layout, device = starting.new_run(where, argv, arguments.auto), ",".join(words_of(given.get("device")))
     return [Entry(0, str(layout.run), os.getcwd(), device, arguments.share, arguments.exec)]
 
 
-def _every(arguments: argparse.Namespace, schema: Schema) -> Iterator[tuple[Asked, str]]:
+def _every(arguments: argparse.Namespace, schema: Schema) -> Iterator[tuple[starting.Asked, str]]:
     """Yield each run as asked for, and what tells it from the others. Words on the line win over files, and
     `--each` over both. Raises UserError.
     """
-    config = read_config(arguments.config, schema, arguments.python)
+    config = starting.read_config(arguments.config, schema, arguments.python)
     words = schema.parse_assignments(arguments.words)
     choices = []
     for each in arguments.each:
@@ -134,7 +124,7 @@ def _every(arguments: argparse.Namespace, schema: Schema) -> Iterator[tuple[Aske
             settings = dict(ChainMap(*reversed(chosen), words, one, config))
             own = [name for name in settings if name in ChainMap(*chosen, one)]
             asks = " ".join(f"{name}={show_value(settings[name])}" for name in own)
-            yield ask(settings, arguments, schema), asks
+            yield starting.ask(settings, arguments, schema), asks
 
 
 def _read_runs(path: Path, schema: Schema) -> list[dict[str, object]]:

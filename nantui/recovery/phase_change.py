@@ -10,18 +10,9 @@ from pathlib import Path
 
 from nantui.checkpoint.catalog import Catalog
 from nantui.errors import NO, UserError
+from nantui.recovery import transaction
 from nantui.recovery.history import settings_in_force
 from nantui.recovery.rollback import refuse_written
-from nantui.recovery.transaction import (
-    PHASE,
-    STAGED,
-    Step,
-    Transaction,
-    carry_out,
-    discard_staged,
-    move,
-    points_aside,
-)
 from nantui.recovery.undo import FOLDER, items_now, write_manifest
 from nantui.run.atomic_files import write_atomic
 from nantui.run.events import AttemptStarted, PhaseDone, RollbackReverted, newest
@@ -64,9 +55,9 @@ def advance(layout: RunLayout, *, id: str, by: str) -> Advanced:
     try:
         steps = stage(layout, id, aside, new)
     except OSError as error:
-        discard_staged(layout, id)
+        transaction.discard_staged(layout, id)
         raise UserError(f"the next phase could not be prepared ({error}); nothing was changed") from error
-    carry_out(layout, Transaction(id, PHASE, tuple(steps), about), by=by)
+    transaction.carry_out(layout, transaction.Transaction(id, transaction.PHASE, tuple(steps), about), by=by)
     return Advanced(place.number + 1, dict(phase.settings), text)
 
 
@@ -118,14 +109,16 @@ def free_folder(layout: RunLayout, number: int) -> str:
     return name
 
 
-def stage(layout: RunLayout, id: str, aside: str, spec: Spec) -> list[Step]:
+def stage(layout: RunLayout, id: str, aside: str, spec: Spec) -> list[transaction.Step]:
     """Write the new spec beside the old one and return the moves. Raises OSError."""
     items = items_now(layout)
     write_manifest(layout, id, items)
-    staged = layout.home / f"{STAGED}{id}-spec.yaml"
+    staged = layout.home / f"{transaction.STAGED}{id}-spec.yaml"
     write_atomic(staged, to_yaml(asdict(spec)))
     run = layout.run
-    steps = [move(run, path, f"{aside}/{path}") for path, item in items.items() if item.kind != FOLDER]
-    steps += points_aside(layout, f"nantui/backups/{id}")
-    steps.append(move(run, "nantui/spec.yaml", f"nantui/backups/{id}/nantui/spec.yaml"))
-    return [*steps, move(run, str(staged.relative_to(run)), "nantui/spec.yaml")]
+    steps = [
+        transaction.move(run, path, f"{aside}/{path}") for path, item in items.items() if item.kind != FOLDER
+    ]
+    steps += transaction.points_aside(layout, f"nantui/backups/{id}")
+    steps.append(transaction.move(run, "nantui/spec.yaml", f"nantui/backups/{id}/nantui/spec.yaml"))
+    return [*steps, transaction.move(run, str(staged.relative_to(run)), "nantui/spec.yaml")]

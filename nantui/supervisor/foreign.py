@@ -20,17 +20,9 @@ from pathlib import Path
 import psutil
 
 from nantui.errors import FAILED, UserError
+from nantui.machine import process_tree
 from nantui.machine.gpus import Sampler
 from nantui.machine.process_identity import ProcessRef, alive, ref_of
-from nantui.machine.process_tree import (
-    MARK,
-    Leftover,
-    descendants,
-    end_all,
-    environment_of,
-    origin_of,
-    restart_loop,
-)
 from nantui.run.atomic_files import read_text
 from nantui.run.documents import JsonObject
 from nantui.run.growing_files import head, tail_text
@@ -79,12 +71,12 @@ class ForeignProcess:
     @property
     def pids(self) -> tuple[int, ...]:
         """Itself and what is below it."""
-        return tuple(sorted({self.ref.pid, *descendants([self.ref.pid])}))
+        return tuple(sorted({self.ref.pid, *process_tree.descendants([self.ref.pid])}))
 
     @property
     def restarted_by(self) -> str:
         """The loop or service that seems to start it again, empty where none is seen."""
-        return restart_loop(self.parent)
+        return process_tree.restart_loop(self.parent)
 
 
 def candidates() -> list[ForeignProcess]:
@@ -129,7 +121,9 @@ def link_of(pid: int, name: str) -> str:
 
 def _is_nantui(pid: int, argv: tuple[str, ...]) -> bool:
     named = any(word.startswith("nantui.") or word.rpartition("/")[2] == "nantui" for word in argv[:4])
-    return named or any(entry.startswith(f"{MARK}=".encode()) for entry in environment_of(pid))
+    return named or any(
+        entry.startswith(f"{process_tree.MARK}=".encode()) for entry in process_tree.environment_of(pid)
+    )
 
 
 def evidence_of(one: ForeignProcess, run: Path) -> str:
@@ -251,7 +245,7 @@ def find_foreign(run: Path, among: Iterable[ForeignProcess] | None = None) -> li
 
 def stop_tree(
     training: ForeignProcess, pump: Callable[[float], None] = time.sleep, grace_s: float = 5.0
-) -> list[Leftover]:
+) -> list[process_tree.Leftover]:
     """End the training's tree, as it is now; returns what does not die. Raises UserError for others'."""
     if not training.mine:
         raise UserError(f"process {training.ref.pid} belongs to {training.user}: ask them to stop it", FAILED)
@@ -259,12 +253,12 @@ def stop_tree(
 
     def living() -> list[ProcessRef]:
         left = [ref for ref in tree.values() if alive(ref)]
-        for pid in descendants(ref.pid for ref in left):
+        for pid in process_tree.descendants(ref.pid for ref in left):
             if pid not in tree and (ref := ref_of(pid)) is not None:
                 tree[pid] = ref
         return [ref for ref in tree.values() if alive(ref)]
 
-    return end_all(living, pump, grace_s=grace_s, limit_s=10.0)
+    return process_tree.end_all(living, pump, grace_s=grace_s, limit_s=10.0)
 
 
 def came_back(run: Path, stopped: ForeignProcess, pump: Callable[[float], None] = time.sleep) -> str:
@@ -312,7 +306,7 @@ def describe(training: ForeignProcess, with_gpu: bool = False) -> str:
     """Return one line: whose process it is, from where, how old, its command, and `with_gpu` what it holds of
     the GPUs, where the driver says so.
     """
-    origin = origin_of(training.ref.pid)
+    origin = process_tree.origin_of(training.ref.pid)
     place = f", from {origin}" if origin else ""
     held_gb = sum(gpu.ours_gb for gpu in _sampler().sample(training.pids).gpus) if with_gpu else 0.0
     gpu = f", {held_gb:.1f} GB of GPU memory" if held_gb else ""

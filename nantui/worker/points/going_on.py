@@ -23,14 +23,8 @@ from nantui.run.points import PART, differences
 from nantui.run.results import trimmed
 from nantui.terminal_text import printable
 from nantui.worker import ultralytics_api
+from nantui.worker.points import training_state
 from nantui.worker.points.loader_order import Begin, RecordedOrder
-from nantui.worker.points.training_state import (
-    on_device,
-    restore,
-    restore_gradients,
-    restore_random,
-    same_training,
-)
 from nantui.worker.session import Session
 from nantui.worker.torchrun_env import rank
 
@@ -45,7 +39,7 @@ class GoingOn:
     def __init__(self, trainer: Any, checkpoint: JsonObject) -> None:
         """Raises UserError where the point is of another training."""
         part = checkpoint[PART]
-        here = same_training(trainer)
+        here = training_state.same_training(trainer)
         differ = differences(part["training"], {name: here[name] for name in MUST_BE_THE_SAME})
         if differ:
             text = f"this step point is of another training ({'; '.join(differ)})"
@@ -95,7 +89,7 @@ class GoingOn:
         self._begun = True
         trainer, part = self.trainer, self.part
         trainer.set_means(part["means"])
-        restore_gradients(ultralytics_api.unwrapped(trainer.model), part["grads"])
+        training_state.restore_gradients(ultralytics_api.unwrapped(trainer.model), part["grads"])
         trainer.guard.void = part["void"]
 
     def epoch_ends(self) -> None:
@@ -106,7 +100,7 @@ class GoingOn:
         trainer.loss_names = tuple(part["loss_names"])
         trainer.metrics = dict(part["metrics"])
         trainer.loss = torch.tensor(part["loss"], device=trainer.device)
-        trainer.loss_items = on_device(part["means"]["tloss"], trainer.device)
+        trainer.loss_items = training_state.on_device(part["means"]["tloss"], trainer.device)
         self.batch_begins()
 
     def batch_loaded(self) -> None:
@@ -131,7 +125,7 @@ class GoingOn:
         """Yield the rest of the epoch, numbered as in the whole."""
         if isinstance(order := getattr(loader, "batch_sampler", None), RecordedOrder):
             order.take_up(loader)
-        restore_random(self.mine["random"], self.trainer.device)
+        training_state.restore_random(self.mine["random"], self.trainer.device)
         yield from zip(range(self.batch, len(loader)), loader, strict=False)
 
     @contextlib.contextmanager
@@ -195,7 +189,7 @@ def go_on(trainer: Any, checkpoint: JsonObject, stock_resume: Any) -> GoingOn:
     going_on = GoingOn(trainer, checkpoint)
     if going_on.epoch > 0:
         stock_resume(checkpoint)
-    restore(trainer, checkpoint)
+    training_state.restore(trainer, checkpoint)
     trainer.start_epoch = going_on.epoch
     session, place = trainer.session, {"epoch": going_on.epoch + 1, "step": going_on.batch}
     text = f"going on after batch {going_on.batch} of epoch {going_on.epoch + 1}"
