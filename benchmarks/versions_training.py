@@ -13,10 +13,11 @@ from typing import Any
 
 from nantui.checkpoint.catalog import Catalog
 from nantui.run.attempts import read_exits
+from nantui.run.commands import Command
 from nantui.run.events import AttemptEnded, EpochEnded, Incident, InEffect, newest, of_kind
 from nantui.run.layout import RunLayout
 from nantui.run.record import AttemptRecord, RunRecord
-from nantui.supervisor.client import create_run
+from nantui.supervisor.client import carry_out, create_run
 from nantui.supervisor.host_checks import OK
 from tests.worker.runs import draw_data_set
 
@@ -84,6 +85,7 @@ def checks(python: Path, place: Path) -> Iterator[Result]:
     yield caught(layout)
     yield badges(layout)
     yield from brought_back(python, layout)
+    yield back_in_memory(python, place, data)
     yield from spawned(python, place, data)
 
 
@@ -158,6 +160,22 @@ def spawned(python: Path, place: Path, data: Path) -> Iterator[Result]:
     yield "exec through its DDP spawn", good, str(outcomes) if good else f"{outcomes}: {log_of(layout, 1)}"
 
 
+def back_in_memory(python: Path, place: Path, data: Path) -> Result:
+    """Two ranks go back to a step point in memory, without being started anew, and train on."""
+    train = {**TRAIN, "data": str(data), "project": str(place / "runs"), "name": "two", "device": "cpu,cpu"}
+    run = create_run({**train, "epochs": 500}, {"step_points": 0.1}, python=str(python))
+    layout, until, check = RunLayout(run), time.monotonic() + LONGEST_S, "both ranks go back in memory"
+    while not any(layout.points.glob("*.json")):
+        if time.monotonic() > until or ended(layout, 1, seconds=0.5):
+            carry_out(run, Command("kill"))
+            return check, False, f"no step point: {log_of(layout, 1)}"
+    back = carry_out(run, Command("rewind"))
+    stopped = carry_out(run, Command("stop"))
+    outcomes = [ending.outcome if (ending := ended(layout, 1, rank)) else "no word" for rank in (0, 1)]
+    good = back.ok and stopped.ok and outcomes == ["stopped"] * 2
+    return check, good, back.text if good else f"{back.text}; {stopped.text}; {outcomes}: {log_of(layout, 1)}"
+
+
 def command(*words: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
     """Run `nantui` as a person would."""
     root = str(Path(__file__).resolve().parents[1])
@@ -168,10 +186,10 @@ def command(*words: str, cwd: Path | None = None, **more: str) -> subprocess.Com
     )  # fmt: skip
 
 
-def ended(layout: RunLayout, number: int, rank: int = 0) -> Any:
+def ended(layout: RunLayout, number: int, rank: int = 0, seconds: float = LONGEST_S) -> Any:
     """Wait for the end of one rank of an attempt; None where it leaves no word."""
     begun = time.monotonic()
-    while time.monotonic() - begun < LONGEST_S:
+    while time.monotonic() - begun < seconds:
         found = [ending for ending in read_exits(layout, number) if ending.rank == rank]
         ends = of_kind(RunRecord(layout).journal, AttemptEnded)
         if any(event.attempt == number for event in ends):

@@ -21,6 +21,8 @@ from nantui.worker.ultralytics_api import replaced
 LARGEST_PARCEL = 2**24  # elements that are sent as one, but for a tensor that has more
 TIMEOUT = timedelta(hours=3)  # as Ultralytics: rank 0 may scan a large data set while the others wait
 STOCK = "torch_distributed_zero_first"
+BLOCKING = torch.__version__ < (2, 8)
+"""Whether a collective over NCCL holds the host: Ultralytics sets TORCH_NCCL_BLOCKING_WAIT (`_setup_ddp`)."""
 Report = TypeVar("Report")
 
 
@@ -39,7 +41,9 @@ def set_up_cpu() -> None:
 def largest(values: torch.Tensor) -> torch.Tensor:
     """Return the elementwise largest of `values` over all ranks; NaN must have been taken out before."""
     if together():
-        distributed.all_reduce(values, op=distributed.ReduceOp.MAX)
+        work = distributed.all_reduce(values, op=distributed.ReduceOp.MAX, async_op=BLOCKING)
+        if work is not None:
+            work.get_future().wait()
     return values
 
 

@@ -171,6 +171,8 @@ class GuardedTrainer(_Stock):
             self.guard.begin_batch()
         elif event in SETTLED and self.guard:
             _reporting(self, self.guard, self.guard.settle)
+            if event == "on_train_batch_end":  # by all ranks before a callback, which may ask them, too
+                self.guard.probe()
         super().run_callbacks(event)  # type: ignore[misc]
         if event == "on_pretrain_routine_end":
             _set_up(self)

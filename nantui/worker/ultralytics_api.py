@@ -230,8 +230,7 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> torch.Tensor:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if hasattr(torch.nn.utils, "get_total_norm"):  # torch 2.6
         return torch.nn.utils.get_total_norm(gradients)
-    norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
-    return torch.linalg.vector_norm(norms)
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
 
 
 def clip_by(parameters: Iterable[nn.Parameter], limit: float, norm: torch.Tensor) -> None:

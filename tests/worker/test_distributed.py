@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from tests.worker.equality import differences
 from tests.worker.runs import Outcome, Trainings, on_two_ranks, outcome_of, write_request
 
 SHORT = {"epochs": 2}
+ACCUMULATED = {"nbs": 16, "warmup_epochs": 0.0}
 CASES: dict[str, dict[str, Any]] = {
     "stopped": {},
     "save_fails": {"faults": [{"fault": "save_failure", "epoch": 1}]},
     "last_save_fails": {"faults": [{"fault": "save_failure", "epoch": 2}]},
     "stalled": {"faults": [{"fault": "slow_step", "rank": 1, "epoch": 1, "batch": 2, "seconds": 3.0}]},
     "averaged_weights": {"faults": [{"fault": "nan_ema", "epoch": 2, "batch": 4}]},
+    "asking": {},
     "too_many": {"faults": [{"fault": "nan_pixel", "rank": 1, "batch": 1, "times": 4}]},
 }
 SCALED = {"scaled": {"faults": [{"fault": "nan_gradient", "rank": 1, "epoch": 1, "batch": 2}]}}
@@ -34,10 +37,17 @@ def outcomes(
     place = tmp_path_factory.mktemp("ranks")
     for name, request in CASES.items():
         ours = {"max_consecutive_skips": 2}
-        write_request(place / name, 1, {**trainings.common, **SHORT}, devices=2, ours=ours, **request)
+        train = {**trainings.common, **SHORT, **(ACCUMULATED if name == "asking" else {})}
+        write_request(place / name, 1, train, devices=2, ours=ours, **request)
     RunLayout(place / "stopped").stop_request(1).write_text(json.dumps({"id": "x", "t": 0.0, "by": "test"}))
     requests: list[dict[str, Any]] = [
-        {"run": str(place / name), "number": 1, "stalled_after": 1.0, "scaled": name in SCALED}
+        {
+            "run": str(place / name),
+            "number": 1,
+            "stalled_after": 1.0,
+            "scaled": name in SCALED,
+            "asking": name == "asking",
+        }
         for name in CASES
     ]
     for name in SCALED.keys() & CASES:
@@ -49,6 +59,13 @@ def outcomes(
 
 def endings(outcomes: list[Outcome]) -> list[tuple[str, int]]:
     return [(outcome.exit.outcome, outcome.exit.code) for outcome in outcomes]
+
+
+def test_a_callback_that_asks_the_other_rank_finds_it_at_the_same_question(outcomes):
+    """Also in a batch without a step, which rank 0 looks at before, for its progress line."""
+    assert endings(outcomes["asking"]) == [("finished", 0)] * 2
+    steps = outcomes["asking"][0].steps
+    assert [math.isnan(step.value("grad_norm")) for step in steps[:4]] == [True, False, True, False]
 
 
 def test_a_stop_is_taken_by_both_at_the_same_step(outcomes):

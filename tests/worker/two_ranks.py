@@ -24,7 +24,7 @@ def main(cases: Path) -> None:
     codes = {}
     for case in json.loads(cases.read_text()):
         telemetry.STALLED_AFTER = case.get("stalled_after", telemetry.STALLED_AFTER)
-        with _precision(case), _spied(case), _scaled(case):
+        with _precision(case), _spied(case), _scaled(case), _asking(case):
             codes[case["run"]] = worker.main([case["run"], f"{case['number']:03d}"])
     cases.with_suffix(f".rank{os.environ['RANK']}").write_text(json.dumps(codes))
     leave(0)
@@ -49,6 +49,25 @@ def _scaled(case: dict[str, Any]) -> Iterator[None]:
             stock = torch.amp.GradScaler
             patch.setattr(torch.amp, "GradScaler", lambda *a, **o: stock("cpu", init_scale=8.0))
         yield
+
+
+@contextlib.contextmanager
+def _asking(case: dict[str, Any]) -> Iterator[None]:
+    """Give both ranks a callback that asks the other one something, where a case says so."""
+    import torch
+    from ultralytics.utils.callbacks import base
+
+    def ask(trainer: Any) -> None:
+        ranks = torch.tensor([float(os.environ["RANK"])])
+        torch.distributed.all_reduce(ranks)
+        assert ranks.tolist() == [1.0]
+
+    callbacks = base.default_callbacks["on_train_batch_end"]
+    if case.get("asking"):
+        callbacks.append(ask)
+    yield
+    if case.get("asking"):
+        callbacks.remove(ask)
 
 
 def _precision(case: dict[str, Any]) -> contextlib.AbstractContextManager[Any]:

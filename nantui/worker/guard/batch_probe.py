@@ -145,13 +145,18 @@ def probe_batch(
     ]
     scalars = (*losses, total, *peaks, *(one for one in (norm, scale) if one is not None))
     place = _gathering(len(scalars), len(losses), total.device, distributed.together())
-    values = place.gather([_plain(one) for one in scalars], wishes)
+    values = place.gather([plain(one, total.device) for one in scalars], wishes)
     return PendingProbe(names, values, place.arrived, norm is not None, scale is not None, wishes)
 
 
-def _plain(scalar: torch.Tensor) -> torch.Tensor:
-    """Return a 0-dim fp32 tensor, the same where it is one."""
-    return scalar if scalar.dtype is torch.float32 and not scalar.dim() else scalar.float().reshape(())
+def plain(scalar: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a 0-dim fp32 tensor on a device, the same where it is one.
+
+    Targets may lie on the host: in Ultralytics 8.3.150 `preprocess_batch` moves the images alone.
+    """
+    if scalar.dtype is torch.float32 and scalar.device == device and not scalar.dim():
+        return scalar
+    return scalar.to(device, torch.float32, non_blocking=True).reshape(())
 
 
 class Gathering:

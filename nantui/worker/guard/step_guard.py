@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import traceback
 from collections.abc import Callable, Iterator
 
 import torch
@@ -79,7 +80,7 @@ class StepGuard:
         self.incident_policy.suspicion = SUSPICION if on_probation else 1.0
         if self.in_batch:
             self.statistics.restore()
-            self.in_batch = self.void = False
+            self.in_batch = self.void = self._cramped = False
 
     def begin_batch(self) -> None:
         """Note that a batch begins."""
@@ -218,9 +219,11 @@ class StepGuard:
         try:
             with self._rewarmup():
                 self._take()
-        except torch.cuda.OutOfMemoryError:
-            if distributed.together():  # the others take this step
+        except RuntimeError as error:
+            full = any(words in str(error) for words in ("out of memory", "STATUS_ALLOC_FAILED"))
+            if distributed.together() or not full:  # other ranks take this step
                 raise
+            traceback.clear_frames(error.__traceback__)  # what is there of the step takes room, too
             self._leave_out()
             return True
         self._unsettled = True

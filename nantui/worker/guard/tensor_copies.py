@@ -14,7 +14,7 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from nantui.worker import ultralytics_api
+from nantui.worker import distributed, ultralytics_api
 from nantui.worker.ultralytics_types import Trainer
 
 Pieces: TypeAlias = list[torch.Tensor]
@@ -108,9 +108,13 @@ def recorded(
     """Do `work`, which must touch the same memory each time, and return what does it again as one launch.
 
     None where it cannot be recorded, or does not do it `right` when replayed: then it is to be done as ever.
+    With several ranks PyTorch 2.6 waits for ever to begin (`capture_begin`): under TORCH_NCCL_BLOCKING_WAIT
+    it counts collectives that have begun, but not those that are done.
     `torch.cuda.graph` is not used, as it empties the allocator's cache (`torch/cuda/graphs.py`); what other
     threads do meanwhile is no part of the recording.
     """
+    if distributed.together() and distributed.BLOCKING:
+        return None
     graph, aside = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
     aside.wait_stream(torch.cuda.current_stream(device))
     try:

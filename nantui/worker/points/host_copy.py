@@ -59,13 +59,13 @@ class HostCopy:
 
     def before_step(self) -> None:
         """Let the device wait for the copy before it changes what is copied; the host does not wait."""
-        if self._done is not None:
-            torch.cuda.current_stream(self._device).wait_event(self._done)
+        if (done := self._done) is not None:  # the writer's thread may take it away meanwhile
+            torch.cuda.current_stream(self._device).wait_event(done)
 
     def wait(self) -> None:
         """Wait on the host until the copy is complete."""
-        if self._done is not None:
-            self._done.synchronize()
+        if (done := self._done) is not None:
+            done.synchronize()
         self._done, self._under_way = None, []
 
 

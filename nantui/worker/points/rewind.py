@@ -143,7 +143,8 @@ class Rewind:
         training_state.put_back(trainer, {**kept, **target["elsewhere"]}, target["elsewhere"].keys())
         model = ultralytics_api.unwrapped(trainer.model)
         training_state.put_statistics_back(model, target["statistics"][rank()])
-        trainer.ema.updates = target["updates"]
+        if trainer.ema:
+            trainer.ema.updates = target["updates"]
         if target["scaler"]:
             trainer.scaler.load_state_dict(target["scaler"])
         trainer.optimizer.zero_grad()

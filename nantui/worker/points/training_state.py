@@ -65,7 +65,7 @@ def live_tensors(trainer: Trainer) -> State:
     model = ultralytics_api.unwrapped(trainer.model)
     return {
         "weights": {name: tensor.detach() for name, tensor in model.state_dict().items()},
-        "ema": dict(trainer.ema.ema.state_dict()),
+        "ema": dict(trainer.ema.ema.state_dict()) if trainer.ema else {},
         "optimizer": trainer.optimizer.state_dict(),
     }
 
@@ -73,14 +73,17 @@ def live_tensors(trainer: Trainer) -> State:
 def put_back(trainer: Trainer, kept: Mapping[str, torch.Tensor], known: Collection[str]) -> None:
     """Fill the live tensors from copies in host memory, those of the first rank; `known` every rank has.
 
-    To be called by every rank. Each tensor keeps its address, and a GPU is only asked to.
+    To be called by every rank. Each tensor keeps its address, and a GPU is only asked to. In Ultralytics
+    8.3.200 the first rank alone has an EMA.
     """
     live = leaves(live_tensors(trainer))
+    alone = distributed.any_of_us(trainer.ema is None, trainer.device)
     with torch.no_grad():
         for name, tensor in live:
             if name in kept:
                 tensor.copy_(kept[name], non_blocking=True)
-        distributed.spread(tensor for name, tensor in live if name not in known)
+        mine = {name for name, _ in live if name in known or (alone and name.startswith("ema."))}
+        distributed.spread(tensor for name, tensor in live if name not in mine)
 
 
 def put_statistics_back(model: torch.nn.Module, kept: Mapping[str, torch.Tensor]) -> None:

@@ -18,6 +18,7 @@ from nantui.run.results import read_results
 from nantui.worker import faults as faults_module
 from nantui.worker import ultralytics_api
 from nantui.worker.autopsy.incident_report import IncidentReporter
+from nantui.worker.guard.batch_probe import plain
 from nantui.worker.guard.step_guard import StepGuard
 from nantui.worker.guard.tensor_copies import StepBackup
 from tests.worker.runs import Outcome, Trainings, tensors_of
@@ -203,9 +204,15 @@ def test_without_room_for_the_copies_none_are_asked_for_again(trainings, tmp_pat
     assert asked == [0]
 
 
-@pytest.mark.parametrize("bad", [False, True])
+@pytest.mark.parametrize(
+    ("bad", "full"),
+    [
+        (False, torch.cuda.OutOfMemoryError("CUDA out of memory.")),
+        (True, RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")),
+    ],
+)
 def test_a_step_that_has_no_room_beside_its_copies_is_left_out(
-    trainings, tmp_path, monkeypatch, recorded, bad
+    trainings, tmp_path, monkeypatch, recorded, bad, full
 ):
     monkeypatch.setattr(ultralytics_api, "step_can_be_taken_back", lambda trainer: True)
     take, taken = StepGuard._take, []
@@ -214,7 +221,7 @@ def test_a_step_that_has_no_room_beside_its_copies_is_left_out(
         taken.append(self.batch_index)
         take(self)
         if len(taken) == 2:
-            raise torch.cuda.OutOfMemoryError("out of memory")
+            raise full
 
     monkeypatch.setattr(StepGuard, "_take", full_in_the_second)
     wanted = [{"fault": "nan_pixel", "epoch": 1, "batch": 2 if bad else 9}]  # an epoch has four
@@ -370,3 +377,11 @@ def test_rewarmup_lowers_the_rate_after_a_resume_only(trainings, tmp_path, recor
         weights = [key for key in before if key.startswith("/model") and key.endswith("weight")]
         moved[name] = max((after[key] - before[key]).abs().max().item() for key in weights)
     assert 0 < moved["slow"] < moved["plain"] / 100
+
+
+def test_what_lies_on_the_host_is_looked_at_beside_what_does_not():
+    """In Ultralytics 8.3.150 `preprocess_batch` moves the images alone; "meta" stands for the GPU."""
+    one = torch.tensor(3.0)
+    assert plain(one, torch.device("cpu")) is one
+    moved = plain(torch.tensor([3.0], dtype=torch.float64), torch.device("meta"))
+    assert (moved.device.type, moved.dtype, moved.shape) == ("meta", torch.float32, ())
