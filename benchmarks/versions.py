@@ -62,7 +62,7 @@ TRAINING_CHECKS = {
     "rollback and rebase": "`nantui rollback --to epoch1.pt` with another rate and momentum",
     "attempt 2 under the guard": "`nantui resume` trains the rest",
     "settings in effect": "the live optimizer has the new values, and the right epochs are trained",
-    "both ranks go back in memory": "two ranks on the CPU, `nantui rewind`, and they train on",
+    "both ranks go back in memory": "two ranks on the CPU, asked to go back to a step point, train on",
     "exec through its DDP spawn": 'a script with `device="0,1"` under `nantui exec`, both ranks guarded',
 }
 
