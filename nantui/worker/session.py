@@ -10,7 +10,15 @@ from pathlib import Path
 
 from nantui.errors import UserError
 from nantui.machine.process_identity import this_machine, this_process
-from nantui.run import attempts
+from nantui.run.attempts import (
+    EXIT_CODES,
+    PREEMPTED_CODE,
+    STOPPED,
+    Attempt,
+    RankExit,
+    read_attempt,
+    write_exit,
+)
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec
 from nantui.worker.incident import Incident, TrainingEnded
@@ -30,9 +38,7 @@ class TrainingPosition:
 class Session:
     """Holds the attempt, the recorder and the place in the run directory for one rank."""
 
-    def __init__(
-        self, layout: RunLayout, attempt: attempts.Attempt, also_stopped_by: Path | None = None
-    ) -> None:
+    def __init__(self, layout: RunLayout, attempt: Attempt, also_stopped_by: Path | None = None) -> None:
         """`also_stopped_by` is another file whose appearance asks for a stop."""
         self.layout, self.attempt = layout, attempt
         self.rank = rank()
@@ -55,7 +61,7 @@ class Session:
     def open(cls, run: Path, number: int) -> Session:
         """Return the session of attempt `number`. Raises UserError when its record is missing or broken."""
         layout = RunLayout(run.resolve())
-        attempt = attempts.read_attempt(layout, number)
+        attempt = read_attempt(layout, number)
         if attempt is None:
             raise UserError(f"{layout.attempt(number)}: no readable record of this attempt")
         return cls(layout, attempt)
@@ -98,13 +104,11 @@ class Session:
     def end(self, outcome: str, text: str = "", ended: TrainingEnded | None = None) -> int:
         """Record how this rank ended, and return its exit code."""
         incident = getattr(ended, "incident", None)
-        ending = attempts.RankExit(
+        ending = RankExit(
             outcome=outcome,
             rank=self.rank,
             pid=os.getpid(),
-            code=attempts.PREEMPTED_CODE
-            if self.told and outcome == attempts.STOPPED
-            else attempts.EXIT_CODES[outcome],
+            code=PREEMPTED_CODE if self.told and outcome == STOPPED else EXIT_CODES[outcome],
             signal=self.told,
             t=time.time(),
             epoch=self.progress.epoch,
@@ -116,7 +120,7 @@ class Session:
         )
         self.recorder.close()
         try:
-            attempts.write_exit(self.layout, self.attempt.attempt, ending)
+            write_exit(self.layout, self.attempt.attempt, ending)
         except OSError as error:  # the exit code says the outcome, too
             print(f"nantui: how this rank ended could not be written: {error}", file=sys.stderr)
         return ending.code

@@ -203,20 +203,21 @@ class IncidentPolicy:
         """Warn of a loss far outside its running distribution."""
         usual = self._trend.seen.highest
         if (score := self._trend.add(loss, self._explosion.floor)) is not None:
-            self._forewarn("loss_climbing", "loss", loss, usual, "loss_climbing", score=score)
+            self._forewarn("loss_climbing", "loss", loss, usual, score=score)
 
     def _watch_statistics(self, largest: float, fp16: bool) -> None:
         """Warn of BatchNorm statistics far beyond what they were when the training began."""
-        usual, kind = self._growth.usual, "statistics_climbing"
-        if self._growth.add(largest, GREW_FP16 if fp16 else GREW):
-            self._forewarn(kind, "a BatchNorm statistic", largest, usual, f"{kind}, fp16" if fp16 else kind)
+        times, under = (GREW_FP16, ", fp16") if fp16 else (GREW, "")
+        if self._growth.add(largest, times):
+            usual = self._growth.usual
+            self._forewarn("statistics_climbing", "a BatchNorm statistic", largest, usual, under)
 
     def _forewarn(
-        self, kind: str, name: str, value: float, usual: float, of: str, **evidence: object
+        self, kind: str, name: str, value: float, usual: float, under: str = "", **evidence: object
     ) -> None:
-        """Warn, say how sure that is `of` such warnings, and have a step point taken, seldom."""
+        """Warn, say how sure that is, and have a step point taken, seldom."""
         text = f"{name} {value:.4g} where at most {usual:.4g} was usual; of such trainings, as measured, "
-        self._say(kind, text + EARLY_WARNINGS[of], value=value, usual=usual, **evidence)
+        self._say(kind, text + EARLY_WARNINGS[kind + under], value=value, usual=usual, **evidence)
         if self._batches - self._kept_at >= FOREWARNED:
             self._kept_at = self._batches
             self.keep_now()

@@ -264,12 +264,12 @@ class StepGuard:
         trainer = self.trainer
         names, losses = ultralytics_api.loss_items(trainer)
         self._snapshot = self.statistics.snapshot()
-        targets = map(self.incident_reporter.batch.get, ("bboxes", "keypoints"))
+        targets = filter(torch.is_tensor, map(self.incident_reporter.batch.get, ("bboxes", "keypoints")))
         scale = ultralytics_api.loss_scale(trainer)
         recorder = self.session.recorder
         wishes = recorder.stop_requested.is_set(), self.point_due(), recorder.rewind_requested.is_set()
-        peak, there = self._snapshot.peak, filter(torch.is_tensor, targets)
-        self._unread = probe_batch(names, losses, trainer.loss, peak, there, norm, scale, wishes)
+        peak = self._snapshot.peak
+        self._unread = probe_batch(names, losses, trainer.loss, peak, targets, norm, scale, wishes)
 
     def _refuses(self, seen: BatchProbe) -> bool:
         """Report what the batch shows; returns whether its step must not be taken.

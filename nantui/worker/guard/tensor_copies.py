@@ -47,8 +47,10 @@ class Joined:
 
     def copies(self) -> Pieces:
         """Return the pieces in memory of their own, queued on the device, without a host read."""
-        groups = zip(self._groups, self._lengths, strict=True)
-        pieces = [flat[0].new_zeros(size) if flat[0].is_cuda else torch.cat(flat) for flat, size in groups]
+        pieces = [
+            flats[0].new_zeros(length) if flats[0].is_cuda else torch.cat(flats)
+            for flats, length in zip(self._groups, self._lengths, strict=True)
+        ]
         self.copy_into(pieces, on_gpu=True)
         return pieces
 

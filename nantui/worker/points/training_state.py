@@ -82,8 +82,8 @@ def put_back(trainer: Trainer, kept: Mapping[str, torch.Tensor], known: Collecti
         for name, tensor in live:
             if name in kept:
                 tensor.copy_(kept[name], non_blocking=True)
-        mine = {name for name, _ in live if name in known or (alone and name.startswith("ema."))}
-        distributed.spread(tensor for name, tensor in live if name not in mine)
+        to_all = (one for one in live if not (alone and one[0].startswith("ema.")))
+        distributed.spread(tensor for name, tensor in to_all if name not in known)
 
 
 def put_statistics_back(model: torch.nn.Module, kept: Mapping[str, torch.Tensor]) -> None:
