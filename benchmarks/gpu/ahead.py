@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
 import sys
-import tempfile
-import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.bench import Bench
-from nantui.run.attempts import Attempt, write_attempt
-from nantui.run.layout import RunLayout
+from benchmarks.gpu.bench import Bench, asked, new_run
 
 BAD = (2, 3)  # epoch, batch
 
@@ -56,14 +49,7 @@ def ahead(bench: Bench) -> None:
 
 def _asked(data: str, case: Case) -> dict[str, Any] | str:
     """Return what a case found, or the end of what it printed instead."""
-    words = [sys.executable, "-m", "benchmarks.gpu.ahead", data, json.dumps(asdict(case))]
-    try:
-        answer = subprocess.run(words, capture_output=True, text=True, timeout=280)
-    except subprocess.TimeoutExpired:
-        return "not within 280 s"
-    line = next((row for row in answer.stdout.splitlines() if row.startswith('{"ahead"')), None)
-    found: dict[str, Any] | str = json.loads(line) if line else (answer.stdout + answer.stderr)[-600:]
-    return found
+    return asked(["benchmarks.gpu.ahead", data, json.dumps(asdict(case))], "ahead")
 
 
 def _report(bench: Bench, case: Case, found: dict[str, Any] | str) -> None:
@@ -120,11 +106,7 @@ def _train(data: str, case: Case, protect: bool, bad: tuple[int, int] | None) ->
     from nantui.worker.session import Session
 
     step_guard.PROMPT_S = 0.0  # at this size each verdict is there before a copy would be queued
-    run = Path(tempfile.mkdtemp())
-    ours = {"guard": "protect" if protect else "off"}
-    write_attempt(
-        RunLayout(run), Attempt(1, uuid.uuid4().hex, time.time(), "start", None, {}, ours, sys.executable)
-    )
+    run = new_run({"guard": "protect" if protect else "off"})
     seen = Seen()
     take_ahead = StepGuard._take_ahead
 

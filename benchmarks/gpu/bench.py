@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.demo.story import CLASSES, write_dataset
-from nantui.run.attempts import FAILED
+from nantui.run.attempts import FAILED, Attempt, write_attempt
 from nantui.run.commands import Command
 from nantui.run.events import AttemptEnded, Found, of_kind
 from nantui.run.journal import Journal
@@ -117,6 +119,28 @@ class Bench:
             **train,
         }
         return create_run(asked, ours or {}, faults=faults or [], auto=auto)
+
+
+def new_run(ours: dict[str, Any]) -> Path:
+    """Return a run directory whose first attempt is asked for, for a training in this process."""
+    run = Path(tempfile.mkdtemp())
+    request = Attempt(1, uuid.uuid4().hex, time.time(), "start", None, {}, ours, sys.executable)
+    write_attempt(RunLayout(run), request)
+    return run
+
+
+def asked(words: list[str], first: str, seconds: float = 280.0) -> dict[str, Any] | str:
+    """Run a module with words and return the line of JSON that it prints, known by its `first` name, or the
+    end of what it printed instead."""
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-m", *words], capture_output=True, text=True, timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        return f"not within {seconds:.0f} s"
+    line = next((row for row in answer.stdout.splitlines() if row.startswith(f'{{"{first}"')), None)
+    found: dict[str, Any] | str = json.loads(line) if line else (answer.stdout + answer.stderr)[-600:]
+    return found
 
 
 def until(look: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:

@@ -13,17 +13,13 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-import uuid
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.bench import Bench
-from nantui.run.attempts import Attempt, write_attempt
-from nantui.run.layout import RunLayout
+from benchmarks.gpu.bench import Bench, new_run
 
 BLOCK = 4  # steps
 PAIRS, PAIRS_OF_RANKS = 240, 60
@@ -306,10 +302,7 @@ def measure(place: Path, case: str, ranks: int) -> dict[str, Any]:
 
     # Ranks must end at the same block, so that there the clock decides nothing.
     blocks = Blocks(OwnTime(), *((PAIRS, MEASURED_S) if ranks == 1 else (PAIRS_OF_RANKS, math.inf)))
-    run = Path(tempfile.mkdtemp())
-    write_attempt(
-        RunLayout(run), Attempt(1, uuid.uuid4().hex, time.time(), "start", None, {}, {}, sys.executable)
-    )
+    run = new_run({})
     trainer = _alternating(Session.open(run, 1), blocks)
     model, imgsz, precision, optimizer = case.split()
     settings = settings_of(int(imgsz), PRECISIONS[precision], optimizer, ranks)

@@ -13,17 +13,13 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.gpu.bench import Bench, gpu_memory, memory_back
+from benchmarks.gpu.bench import Bench, asked, gpu_memory, memory_back, new_run
 from benchmarks.gpu.cost import answer_of, launcher, noise, settings_of, told
 from benchmarks.gpu.cost import on_ranks as guard_on_ranks
-from nantui.run.attempts import Attempt, write_attempt
 from nantui.run.layout import RunLayout
 from nantui.run.points import step_points
 
@@ -55,15 +51,10 @@ def cost(bench: Bench) -> None:
     for what, imgsz, amp, optimizer in TRAININGS:
         data = noise(bench.place / f"noise{imgsz}", imgsz)
         words = [str(data), "yolov8m.yaml", str(imgsz), json.dumps(amp), optimizer, "0"]
-        answer = subprocess.run(
-            [sys.executable, "-m", "benchmarks.gpu.points", *words],
-            capture_output=True, text=True, timeout=280,
-        )  # fmt: skip
-        line = next((row for row in answer.stdout.splitlines() if row.startswith('{"step_s"')), None)
-        if line is None:
-            bench.found("points", what, (answer.stdout + answer.stderr)[-600:], False)
+        found = asked(["benchmarks.gpu.points", *words], "step_s")
+        if isinstance(found, str):
+            bench.found("points", what, found, False)
             continue
-        found = json.loads(line)
         bench.found("points", f"{what}: cost", in_words(found), found["share"] <= LARGEST_SHARE)
 
 
@@ -73,8 +64,8 @@ def on_ranks(bench: Bench) -> None:
     ranks, device = bench.ranks, bench.device(bench.ranks) if bench.gpus else "cpu"
     what, imgsz, amp, optimizer = TRAININGS[0] if bench.gpus else ("tiny model", 64, False, "SGD")
     data, model = str(noise(bench.place / f"noise{imgsz}", imgsz)), bench.small().get("model", "yolov8m.yaml")
-    asked = [data, model, str(imgsz), json.dumps(amp), optimizer, device, *map(str, SHORT)]
-    said = answer_of([*launcher(ranks, "benchmarks.gpu.points"), *asked])
+    words = [data, model, str(imgsz), json.dumps(amp), optimizer, device, *map(str, SHORT)]
+    said = answer_of([*launcher(ranks, "benchmarks.gpu.points"), *words])
     line = next((row for row in said.splitlines() if row.startswith('{"step_s"')), None)
     text = in_words(json.loads(line)) if line else said[-600:]
     fine = line is not None and json.loads(line)["share"] <= LARGEST_SHARE
@@ -126,9 +117,7 @@ def measure(
     from nantui.worker import ultralytics_api
     from nantui.worker.session import Session
 
-    run = Path(tempfile.mkdtemp())
-    request = Attempt(1, uuid.uuid4().hex, time.time(), "start", None, {}, {}, sys.executable)
-    write_attempt(RunLayout(run), request)
+    run = new_run({})
     found: dict[str, Any] = {}
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     settings = {**settings_of(imgsz, amp, optimizer, ranks), "device": device}

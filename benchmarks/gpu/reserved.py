@@ -8,71 +8,64 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import sys
-import tempfile
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.bench import Bench, asked, new_run
 from benchmarks.gpu.cost import PRECISIONS, Enough, noise, settings_of
-from nantui.run.attempts import Attempt, write_attempt
-from nantui.run.layout import RunLayout
 
 CASES = ("yolov8x 640 bf16 SGD", "yolov8m 640 fp32 AdamW")
 WARM_UP, STEPS = 20, 60
 MARGIN = 1.02  # a full GPU has so many times what the training reserves without the guard
 SLOWER = 1.05
 LONGEST_S = 120.0
+Found = dict[str, Any]
 
 
 def reserved(bench: Bench) -> None:
     """Each case without the guard and with it, on an empty GPU and on one that the first just fits."""
     for case in CASES:
-        if bench.only not in case:
-            continue
-        noise(bench.place / f"noise{case.split()[1]}", int(case.split()[1]))
-        off, protect = (_asked(bench, case, guard) for guard in ("off", "protect"))
-        if isinstance(off, str) or isinstance(protect, str):
-            bench.found("memory", f"{case}: reserved", f"{off} {protect}"[-600:], False)
-            continue
+        if bench.only in case:
+            noise(bench.place / f"noise{case.split()[1]}", int(case.split()[1]))
+            _empty(bench, case)
+
+
+def _empty(bench: Bench, case: str) -> None:
+    what = f"{case}: PyTorch reserves"
+    if both := _both(bench, case, what):
+        off, protect = both
         text = f"{off['reserved_gb']:.2f} GiB, with the guard {protect['reserved_gb']:.2f}, "
         text += f"filled {off['filled_gb']:.2f} and {protect['filled_gb']:.2f}; {_copies(protect)}"
-        fine = protect["reserved_gb"] <= MARGIN * off["reserved_gb"]
-        bench.found("memory", f"{case}: PyTorch reserves", text, fine)
+        bench.found("memory", what, text, protect["reserved_gb"] <= MARGIN * off["reserved_gb"])
         _full(bench, case, MARGIN * off["reserved_gb"])
 
 
 def _full(bench: Bench, case: str, cap_gb: float) -> None:
-    off, protect = (_asked(bench, case, guard, cap_gb) for guard in ("off", "protect"))
     what = f"{case}, PyTorch held to {cap_gb:.2f} GiB: a step"
+    if both := _both(bench, case, what, cap_gb):
+        off, protect = both
+        text = f"{off['step_ms']:.1f} ms, with the guard {protect['step_ms']:.1f} ms; the allocator emptied "
+        text += f"its cache {off['retries']} and {protect['retries']} times; {_copies(protect)}"
+        bench.found("memory", what, text, protect["step_ms"] <= SLOWER * off["step_ms"])
+
+
+def _both(bench: Bench, case: str, what: str, cap_gb: float = 0.0) -> tuple[Found, Found] | None:
+    """Return what a training without the guard and one with it found; None, reported, where one did not."""
+    words = ["benchmarks.gpu.reserved", str(bench.place), case]
+    off, protect = (asked([*words, guard, str(cap_gb)], "step_ms", LONGEST_S) for guard in ("off", "protect"))
     if isinstance(off, str) or isinstance(protect, str):
         bench.found("memory", what, f"{off} {protect}"[-600:], False)
-        return
-    text = f"{off['step_ms']:.1f} ms, with the guard {protect['step_ms']:.1f} ms; the allocator emptied its "
-    text += f"cache {off['retries']} and {protect['retries']} times; {_copies(protect)}"
-    bench.found("memory", what, text, protect["step_ms"] <= SLOWER * off["step_ms"])
+        return None
+    return off, protect
 
 
-def _copies(found: dict[str, Any]) -> str:
+def _copies(found: Found) -> str:
     return (
         f"{found['ahead']} steps of {STEPS} ahead, copies at {found['places']} places, "
         f"{found['recorded']} recorded"
     )
-
-
-def _asked(bench: Bench, case: str, guard: str, cap_gb: float = 0.0) -> dict[str, Any] | str:
-    """Return what a training in a process of its own found, or the end of what it printed instead."""
-    words = [sys.executable, "-m", "benchmarks.gpu.reserved", str(bench.place), case, guard, str(cap_gb)]
-    try:
-        answer = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_S)
-    except subprocess.TimeoutExpired:
-        return f"not within {LONGEST_S:.0f} s"
-    line = next((row for row in answer.stdout.splitlines() if row.startswith('{"step_ms"')), None)
-    found: dict[str, Any] | str = json.loads(line) if line else (answer.stdout + answer.stderr)[-600:]
-    return found
 
 
 def measure(place: Path, case: str, guard: str, cap_gb: float) -> dict[str, Any]:
@@ -88,10 +81,7 @@ def measure(place: Path, case: str, guard: str, cap_gb: float) -> dict[str, Any]
     if cap_gb:
         _, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(cap_gb * 2**30 / total)
-    run = Path(tempfile.mkdtemp())
-    ours = {"guard": guard, "step_points": "off"}
-    attempt = Attempt(1, uuid.uuid4().hex, time.time(), "start", None, {}, ours, sys.executable)
-    write_attempt(RunLayout(run), attempt)
+    run = new_run({"guard": guard, "step_points": "off"})
     ahead: list[bool] = []
     places: set[tuple[int, ...]] = set()
     take_ahead, room = StepGuard._take_ahead, Joined.room
@@ -115,8 +105,9 @@ def measure(place: Path, case: str, guard: str, cap_gb: float) -> dict[str, Any]
         ultralytics_api.replaced(Joined, "room", noted),
     ):
         trainer = _counting(Session.open(run, 1), found)
-        name = model if Path(model).suffix else f"{model}.yaml"
-        ultralytics_api.load_model(name).train(trainer=trainer, data=str(data), save_dir=str(run), **settings)
+        ultralytics_api.load_model(f"{model}.yaml").train(
+            trainer=trainer, data=str(data), save_dir=str(run), **settings
+        )
     return {**found, "ahead": sum(ahead), "places": len(places)}
 
 
