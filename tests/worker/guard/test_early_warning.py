@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from nantui.worker.guard.anomaly import BEGINNING, CALM, GREW, GREW_FP16, Growth
 from nantui.worker.guard.batch_probe import NO_WISHES, BatchProbe, probe_batch
 from nantui.worker.guard.incident_policy import FOREWARNED, IncidentPolicy
 from nantui.worker.options import read_options
+from tests.worker.forked_ranks import on_forked_ranks
 from tests.worker.runs import outcome_of
 
 WELL = BatchProbe(("loss",), (1.0,), 1.0, False, 1.0, None, *[False] * 6)
@@ -127,30 +128,19 @@ def test_a_warning_is_a_sign_that_keeps_the_point_from_before_it() -> None:
     assert policy.in_trouble and policy.first_sign == (1, BEGINNING + 1)
 
 
-def seen_by(rank: int, store: Path, statistics: list[list[float]], told: Any) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+def seen_by(statistics: list[list[float]], rank: int) -> list[tuple[float, float, bool]]:
     one = torch.tensor(1.0 + rank)
     probes = [
         probe_batch(("loss",), [one], one, torch.tensor(own[rank]), [], None, None, NO_WISHES).read()
         for own in statistics
     ]
-    told.put([(probe.statistics, probe.loss, probe.bad_buffers) for probe in probes])
-    told.close()
-    told.join_thread()
-    torch.distributed.destroy_process_group()
+    return [(probe.statistics, probe.loss, probe.bad_buffers) for probe in probes]
 
 
 def test_ranks_agree_on_the_largest_statistic(tmp_path: Path) -> None:
     """Statistics are each rank's own; a warning must come on all of them or on none."""
-    fork = multiprocessing.get_context("fork")
-    told = fork.Queue()
     statistics = [[3.0, 5e8], [7e9, 2.0], [math.nan, 4.0], [1.0, math.inf]]
-    ranks = [fork.Process(target=seen_by, args=(at, tmp_path / "store", statistics, told)) for at in (0, 1)]
-    for one in ranks:
-        one.start()
-    answers = [told.get(timeout=120) for _ in ranks]
-    for one in ranks:
-        one.join(timeout=120)
+    answers = on_forked_ranks(partial(seen_by, statistics), tmp_path / "store")
     assert answers[0] == answers[1]
     assert answers[0] == [(5e8, 2.0, False), (7e9, 2.0, False), (4.0, 2.0, True), (1.0, 2.0, True)]
 

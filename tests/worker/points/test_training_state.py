@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +13,10 @@ import torch
 
 from nantui.worker.points import training_state
 from nantui.worker.points.host_copy import HostCopy, leaves
+from tests.worker.forked_ranks import on_forked_ranks
 
 
-def rank_goes_back(rank: int, store: Path, told: Any, averaged: tuple[int, ...]) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+def goes_back(averaged: tuple[int, ...], rank: int) -> dict[str, Any]:
     model = torch.nn.Linear(2, 1)
     with torch.no_grad():
         for weight in model.parameters():
@@ -31,10 +31,7 @@ def rank_goes_back(rank: int, store: Path, told: Any, averaged: tuple[int, ...])
         for _, tensor in leaves(training_state.live_tensors(trainer)):
             tensor.add_(rank + 1)
     training_state.put_back(trainer, kept if rank == 0 else {}, set())
-    told.put((rank, {name: t.tolist() for name, t in leaves(training_state.live_tensors(trainer))}))
-    told.close()
-    told.join_thread()
-    torch.distributed.destroy_process_group()
+    return {name: tensor.tolist() for name, tensor in leaves(training_state.live_tensors(trainer))}
 
 
 @pytest.mark.parametrize("averaged", [(0,), (0, 1)])
@@ -42,17 +39,7 @@ def test_both_ranks_go_back_also_where_the_first_alone_has_averaged_weights(
     tmp_path: Path, averaged: tuple[int, ...]
 ) -> None:
     """As in Ultralytics 8.2; since then every rank has them."""
-    fork = multiprocessing.get_context("fork")
-    told = fork.Queue()
-    ranks = [
-        fork.Process(target=rank_goes_back, args=(rank, tmp_path / "store", told, averaged))
-        for rank in (0, 1)
-    ]
-    for one in ranks:
-        one.start()
-    found = dict(told.get(timeout=60) for _ in ranks)
-    for one in ranks:
-        one.join(timeout=60)
+    found = on_forked_ranks(partial(goes_back, averaged), tmp_path / "store")
     assert found[0]["weights.weight"] == [[0.0, 0.0]] and found[0]["ema.weight"] == [[1.0, 1.0]]
     known = found[0] if len(averaged) == 2 else {k: v for k, v in found[0].items() if k[:4] != "ema."}
     assert found[1] == known and "optimizer.state.0.momentum_buffer" in known
