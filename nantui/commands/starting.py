@@ -34,7 +34,7 @@ from nantui.settings.schema import Schema
 from nantui.settings.values import changed, show_value
 from nantui.supervisor.client import check_arguments, create_run, settings_as_now, submit
 from nantui.supervisor.config import load_config
-from nantui.supervisor.gpu_admission import ensure_gpu_memory, gpu_shortages
+from nantui.supervisor.gpu_admission import ensure_gpu_memory, gpu_shortages, named_gpus
 from nantui.supervisor.hosts.endpoint import open_endpoint
 from nantui.terminal_text import is_printable
 
@@ -138,7 +138,8 @@ def make_run(arguments: argparse.Namespace, *, start: bool = True) -> Path:
         common.say("\n".join([f"would train in {where}", *told, *unattended]))
         return where
     if start and not arguments.wait_gpu:
-        ensure_gpu_memory(lambda: gpu_shortages(None, train.get("device")), wait_for_it=False)
+        device = train.get("device")
+        ensure_gpu_memory(lambda: gpu_shortages(named_gpus(device), None, train), wait_for_it=False)
     if start and arguments.nnodes > 1:
         # Tried before anything is made; the supervisor opens it again when it waits.
         open_endpoint(arguments.endpoint)[0].close()

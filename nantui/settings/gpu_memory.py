@@ -6,10 +6,10 @@ peak; how much does not grow follows from the size of the weights.
 
 What grows is the memory that tensors fill. The allocator reserves more: a twentieth in steps under AMP, a
 ninth in fp32, and in a whole run whatever fitted a validation, too (1.2 times what the steps need, seen).
-So a prediction starts from the peak of what was filled and adds the allocator's part. That is also the margin
-of the largest batch: short of memory, the allocator gives back what it holds, and a training went on until
-tensors filled 97 to 99 %. Runs of older versions have only the reserved peak: from it predictions are about a
-fifth too high (docs/gpu-results.md).
+So a prediction starts from the peak of what was filled and adds the allocator's part. Short of memory, the
+allocator gives back what it holds, and a training went on until tensors filled 97 to 99 %, in fp32, too: what
+is needed at least has a twentieth to spare in every precision. Runs of older versions have only the reserved
+peak: from it predictions are about a fifth too high (docs/gpu-results.md).
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ class Measured:
         """What PyTorch may reserve of the device."""
         return max(self.total_gb - CONTEXT_GB, 0.0)
 
+    @property
+    def to_spare(self) -> float:
+        """How many times what tensors fill a device must have for them, whatever the precision."""
+        return HELD_AMP if self.filled else 1.0
+
 
 def reserved_gb(peak_gb: float, filled: bool, settings: Settings) -> float:
     """Return the GiB that PyTorch reserves for a peak: more than tensors fill."""
@@ -62,9 +67,17 @@ def reserved_gb(peak_gb: float, filled: bool, settings: Settings) -> float:
 
 def predict(measured: Measured, now: Settings, then: Settings) -> float:
     """Return the GiB a device that PyTorch would reserve with `then`, given the peak measured with `now`."""
+    return reserved_gb(_peak_gb(measured, now, then), measured.filled, then)
+
+
+def least_gb(measured: Measured, now: Settings, then: Settings) -> float:
+    """Return the GiB a device that PyTorch must have for `then`: what tensors fill, and a little to spare."""
+    return _peak_gb(measured, now, then) * measured.to_spare
+
+
+def _peak_gb(measured: Measured, now: Settings, then: Settings) -> float:
     grows = max(measured.peak_gb - stays_gb(measured, now), 0.0)
-    filled = stays_gb(measured, then) + grows * load(then) / load(now)
-    return reserved_gb(filled, measured.filled, then)
+    return stays_gb(measured, then) + grows * load(then) / load(now)
 
 
 def stays_gb(measured: Measured, settings: Settings) -> float:
@@ -93,9 +106,8 @@ def load(settings: Settings) -> float:
 def largest_batch(measured: Measured, now: Settings, then: Settings) -> int:
     """Return the largest batch, a multiple of the devices and at least one each, predicted to fit."""
     devices = max(measured.devices, 1)
-    one = {**then, "batch": devices}
-    stays = reserved_gb(stays_gb(measured, then), measured.filled, then)
-    each = predict(measured, now, one) - stays
+    stays = stays_gb(measured, then) * measured.to_spare
+    each = least_gb(measured, now, {**then, "batch": devices}) - stays
     room = measured.usable_gb - stays
     return max(int(room / each) if each > 0 else 1, 1) * devices
 
@@ -111,7 +123,7 @@ def fit(
     batch = then.get("batch")
     if measured is None or not is_number(batch) or batch < 1:
         return changes
-    needed = predict(measured, now, then)
+    needed = least_gb(measured, now, then)
     if needed <= measured.usable_gb or load(then) <= load(now):
         return changes
     smaller = largest_batch(measured, now, then)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from nantui.run.documents import Settings
-from nantui.settings.gpu_memory import Measured, largest_batch, predict
+from nantui.settings.gpu_memory import Measured, largest_batch, least_gb
 from nantui.settings.values import is_number, number, show_value
 from nantui.words import count
 
@@ -189,7 +189,7 @@ def does_not_fit(settings: Settings, known: Known) -> Iterator[LintFinding]:
     measured = known.measured
     if measured is None or not known.now:
         return
-    needed = predict(measured, known.now, settings)
+    needed = least_gb(measured, known.now, settings)
     if needed > measured.usable_gb and needed > measured.peak_gb:
         differs = [name for name in ("imgsz", "batch", "amp") if settings.get(name) != known.now.get(name)]
         text = f"needs about {needed:.0f} GB a GPU (this run's own peak is {measured.peak_gb:.0f} GB)"

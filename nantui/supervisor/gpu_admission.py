@@ -1,8 +1,9 @@
 """Before a worker starts, whoever asked: is there room on its GPUs, its disk, its data? May it wait for that?
 
 Every start, resume and recovery goes through here, from a command, the cockpit or the ladder alike. What
-others hold of a GPU is compared with what the run once needed; `python -m nantui.supervisor.gpu_admission
-REQUEST.json` does so in a process of its own: a driver that hangs holds up nobody who watches a training.
+others hold of a GPU is compared with what the run once needed, and what it has counted of errors is noted;
+`python -m nantui.supervisor.gpu_admission REQUEST.json` does so in a process of its own: a driver that hangs
+holds up nobody who watches a training.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
@@ -22,16 +24,19 @@ from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, uses_n
 from nantui.run import commands
 from nantui.run.atomic_files import read_json
 from nantui.run.commands import Command
-from nantui.run.documents import Settings
+from nantui.run.documents import JsonObject, Settings
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 from nantui.run.spec import Spec
 from nantui.run.status import ACTIVE, STARTING, STOPPED
 from nantui.run.telemetry import last_step
 from nantui.settings.gpu_memory import CONTEXT_GB, load, reserved_gb
+from nantui.supervisor.gpu_marks import uncorrected
 from nantui.supervisor.helper_process import helper
 from nantui.supervisor.ports import RunPort
 
+LIMIT_S = 30.0
+"""How long the driver may take to answer: seconds a GPU where nothing keeps it awake."""
 FULL_SHARE = 0.9
 """Without an earlier peak a GPU is refused only when others hold nearly all of it."""
 EMPTY_SHARE = 0.02
@@ -42,20 +47,25 @@ JUST_ENDED_S, JUST_ENDED_LOOK_S = 2.0, 0.5
 WHAT_TO_DO = "free it, choose another device=, or wait for it with --wait-gpu (nantui resume RUN --wait-gpu)"
 
 
-def admit(port: RunPort, command: Command, spec: Spec) -> None:
-    """Return when the run may start. Raises UserError, with who holds what, when there is no room for it.
+def admit(port: RunPort, command: Command, spec: Spec) -> JsonObject:
+    """Return when the run may start, with the marks of its GPUs (`gpu_fault`), {} where none answers. Raises
+    UserError, with who holds what, when there is no room for it.
 
     The option `wait_gpu` waits instead, in the open, until there is room or somebody asks to stop. Where
     it is not known which devices a script of the user's own takes, it is not refused.
     """
-    device = spec.train.get("device")
-    if uses_no_gpu(device) or (spec.kind == "exec" and device is None):
-        return
-    wait = bool(command.options.get("wait_gpu"))
+    device, answer = spec.train.get("device"), dict[str, Any]()
+    if uses_no_gpu(device):
+        return {}
+
+    def lacks() -> list[str]:
+        answer.update(_asked(port, spec.train))
+        return list(answer.get("lacks") or ()) if spec.kind != "exec" or device is not None else []
+
     try:
         ensure_gpu_memory(
-            lambda: _shortages(port, spec.train),
-            wait_for_it=wait,
+            lacks,
+            wait_for_it=bool(command.options.get("wait_gpu")),
             say=lambda text: _show(port, command, text),
             pump=lambda seconds: _pump_unless_stopped(port, seconds),
         )
@@ -64,18 +74,21 @@ def admit(port: RunPort, command: Command, spec: Spec) -> None:
         state = port.state.state
         port.publish(state=STOPPED if state in ACTIVE else state, text=str(refusal))
         raise
+    counted = answer.get("gpus")
+    return {"gpus": counted, "kernel_s": time.monotonic()} if counted else {}
 
 
-def _shortages(port: RunPort, train: Settings) -> list[str]:
+def _asked(port: RunPort, train: Settings) -> JsonObject:
     """Ask in a process of its own; a driver that cannot be asked refuses nobody."""
     request = {"run": str(port.layout.run), "device": train.get("device"), "train": train}
     try:
-        name, started = entry_points.GPU_ADMISSION, port.start_helper
-        answer = helper(name, request, python=sys.executable, pump=port.pump, started=started)
-    except UserError as error:
+        return helper(
+            entry_points.GPU_ADMISSION, request, python=sys.executable, pump=port.pump,
+            started=port.start_helper, limit_s=LIMIT_S,
+        )  # fmt: skip
+    except (UserError, TimeoutError) as error:
         port.say(f"the GPUs cannot be asked: {error}")
-        return []
-    return [str(text) for text in answer.get("lacks") or ()]
+        return {}
 
 
 def _show(port: RunPort, command: Command, text: str) -> None:
@@ -135,14 +148,15 @@ def ensure_gpu_memory(
         pump(patience_s)
 
 
-def gpu_shortages(layout: RunLayout | None, device: object, train: Settings | None = None) -> list[str]:
-    """Return which GPUs of `device` have no room for the settings `train` and why; empty when all have, or
-    there is none to ask."""
-    if uses_no_gpu(device):
-        return []
-    needed_gb = earlier_peak_gb(layout, train or {}) if layout else None
-    gpus = chosen(Sampler(layout.run if layout else None).sample().gpus, device)
+def gpu_shortages(gpus: Iterable[Gpu], layout: RunLayout | None, train: Settings) -> list[str]:
+    """Return which GPUs have no room for the settings `train`, and why; `layout` tells what it once took."""
+    needed_gb = earlier_peak_gb(layout, train) if layout else None
     return [text for gpu in gpus if (text := _shortage(gpu, needed_gb))]
+
+
+def named_gpus(device: object) -> list[Gpu]:
+    """Return the GPUs that `device` names, as they are; none where there is none to ask."""
+    return [] if uses_no_gpu(device) else chosen(Sampler().sample().gpus, device)
 
 
 def _shortage(gpu: Gpu, needed_gb: float | None) -> str:
@@ -175,11 +189,14 @@ def earlier_peak_gb(layout: RunLayout, then: Settings | None = None) -> float | 
 
 
 def main() -> int:
-    """Answer one request, {"run", "device", "train"}, on stdout: {"ok": true, "lacks": [why, ...]}."""
+    """Answer one request, {"run", "device", "train"}, on stdout: {"ok": true, "lacks": [why, ...], "gpus":
+    uncorrectable errors by address}.
+    """
     request = read_json(Path(sys.argv[1])) or {}
     layout, train = RunLayout(Path(str(request.get("run")))), request.get("train")
-    found = gpu_shortages(layout, request.get("device"), train if isinstance(train, dict) else None)
-    print(json.dumps({"ok": True, "lacks": found}))
+    gpus = named_gpus(request.get("device"))
+    lacks = gpu_shortages(gpus, layout, train if isinstance(train, dict) else {})
+    print(json.dumps({"ok": True, "lacks": lacks, "gpus": uncorrected(gpus)}))
     return 0
 
 

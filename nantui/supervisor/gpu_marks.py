@@ -1,6 +1,7 @@
 """Whether a GPU failed a training: what it counted before and after it, and what the kernel says of it.
 
-`python -m nantui.supervisor.gpu_marks REQUEST.json` asks, in a process of its own: a driver that hangs holds
+What it counts before is asked when the training is let onto it (`gpu_admission`). `python -m
+nantui.supervisor.gpu_marks REQUEST.json` asks afterwards, in a process of its own: a driver that hangs holds
 up nobody. Xids come from the kernel's log, where that may be read: NVML tells them only to who waits for
 them all the time. Not 43 and 45, which follow on the end of a process, whatever ended it.
 """
@@ -10,38 +11,32 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from nantui import entry_points
 from nantui.errors import UserError
-from nantui.machine.gpus import Sampler, chosen, uses_no_gpu
+from nantui.machine.gpus import Gpu, Sampler
 from nantui.run.atomic_files import read_json
 from nantui.run.documents import JsonObject
 from nantui.supervisor.helper_process import helper
 
 LIMIT_S = 5.0
-DEVICES = ("/dev/nvidiactl", "/dev/dxg")
-"""Without the driver's (or, under WSL, Windows') device there is nothing to ask, and no start pays for it."""
 XID = re.compile(r"^\d+,\d+,(\d+),.*?;NVRM: Xid \(PCI:([0-9a-f:]+).*?\): (?!4[35]\b)(\d.*)", re.M | re.I)
 """A record: priority, number, microseconds since the boot, flags; text (Linux' dev-kmsg)."""
 
 
-def gpu_marks(device: object) -> JsonObject:
-    """Return what to note of the GPUs of `device` before a training, {} where none can be asked:
-    uncorrectable ECC errors by PCI address, None where the GPU has no ECC; and the kernel's time in s.
-    """
-    none = uses_no_gpu(device) or not any(map(os.path.exists, DEVICES))
-    gpus = {} if none else _ask({"device": device}).get("gpus")
-    return {"gpus": gpus, "kernel_s": time.monotonic()} if gpus else {}
+def uncorrected(gpus: Iterable[Gpu]) -> JsonObject:
+    """Return uncorrectable ECC errors by PCI address, None where a GPU has no ECC."""
+    return {gpu.address: gpu.uncorrected for gpu in gpus}
 
 
 def gpu_fault(marks: Mapping[str, object]) -> str:
-    """Return in one line how the GPUs with `marks` failed since, "" where nothing tells so."""
+    """Return in one line how the GPUs with `marks` failed since, "" where nothing tells so. They are what was
+    `uncorrected` before ("gpus"), and the kernel's time in s then ("kernel_s").
+    """
     before, answer = marks.get("gpus"), _ask({"since": marks["kernel_s"]}) if marks.get("gpus") else {}
     now = answer.get("gpus")
     if not isinstance(before, dict) or not isinstance(now, dict):
@@ -66,28 +61,15 @@ def kernel_xids(since_s: float, log: str = "/dev/kmsg") -> list[tuple[str, str]]
 
 
 def _ask(request: JsonObject) -> JsonObject:
-    children: list[subprocess.Popen[bytes]] = []
-    until = time.monotonic() + LIMIT_S
-
-    def wait(seconds: float) -> None:
-        time.sleep(seconds)
-        if time.monotonic() > until:
-            children[0].kill()  # and not waited for: it may hang in the driver
-            raise TimeoutError
-
     try:
-        return helper(
-            entry_points.GPU_MARKS, request, python=sys.executable, pump=wait, started=children.append
-        )
-    except TimeoutError:
-        return {"gpus": {}, "note": f"nothing for {LIMIT_S:.0f} s"}
+        return helper(entry_points.GPU_MARKS, request, python=sys.executable, limit_s=LIMIT_S)
+    except TimeoutError as error:
+        return {"gpus": {}, "note": str(error)}
     except (OSError, UserError):
         return {}
 
 
 if __name__ == "__main__":
     asked, sample = read_json(Path(sys.argv[1])) or {}, Sampler().sample()
-    gpus = chosen(sample.gpus, asked["device"]) if "device" in asked else sample.gpus
-    xids = kernel_xids(float(str(asked["since"]))) if "since" in asked else []
-    errors = {gpu.address: gpu.uncorrected for gpu in gpus}
-    print(json.dumps({"gpus": errors, "note": sample.note, "xids": xids}))
+    xids = kernel_xids(float(str(asked["since"])))
+    print(json.dumps({"gpus": uncorrected(sample.gpus), "note": sample.note, "xids": xids}))

@@ -233,12 +233,12 @@ def begin(
     spec = replace(with_settings(spec, asked), python=python)
     write_spec(port.layout.spec, spec)
     cwd = directory_of(port, spec)
-    admit(port, command, spec)
+    gpus = admit(port, command, spec)
     if after is not None:
         port.stage(command.id, "keep", "copying what it may overwrite, for undo")
         act(port, replace(command, options={"epoch": after}), "keep")
     hosts = several(spec, port.pump)
-    attempt = new_attempt(port.layout, spec, mode, checkpoint, asked, probation_epochs, **hosts)
+    attempt = new_attempt(port.layout, spec, mode, checkpoint, asked, probation_epochs, gpus, **hosts)
     port.journal.append(
         "attempt_started", command=command.id, attempt=attempt.attempt, mode=mode, checkpoint=checkpoint,
         epoch=None, asked=asked, phase=attempt.phase,

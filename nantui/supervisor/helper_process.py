@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -41,9 +42,11 @@ def helper(
     started: Callable[[subprocess.Popen[bytes]], None] = lambda child: None,
     variables: Mapping[str, str] | None = None,
     passed: tuple[int, ...] = (),
+    limit_s: float = math.inf,
 ) -> JsonObject:
     """Run `PY -m MODULE REQUEST.json` and return its answer, calling `pump` while it works. Raises UserError
-    when the interpreter cannot be run or gives no answer.
+    when the interpreter cannot be run or gives no answer, TimeoutError after `limit_s`: it is killed, and not
+    waited for, as it may hang in a driver.
     """
     with tempfile.TemporaryDirectory(prefix="nantui-") as folder:
         asked, out, err = (Path(folder, name) for name in ("request.json", "out", "err"))
@@ -53,8 +56,12 @@ def helper(
             how = {"stdout": stdout, "stderr": stderr, "pass_fds": passed}
             child = start_python(argv, cwd or "", variables, **how)
         started(child)
+        until = time.monotonic() + limit_s
         while child.poll() is None:
             pump(POLL_S)
+            if time.monotonic() > until:
+                child.kill()
+                raise TimeoutError(f"nothing for {limit_s:.0f} s")
         said, complained = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))
     for text in (said, *reversed(said.splitlines())):
         with contextlib.suppress(ValueError):

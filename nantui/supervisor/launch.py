@@ -28,12 +28,12 @@ from nantui.machine.process_tree import MARK
 from nantui.machine.training_python import training_python
 from nantui.machine.waiting_process import WaitingProcess, both_ends
 from nantui.run.attempts import Attempt, write_attempt
+from nantui.run.documents import Settings
 from nantui.run.events import Created, Event, newest
 from nantui.run.layout import RunLayout
 from nantui.run.plan import place_of
 from nantui.run.quarantine import quarantined
 from nantui.run.spec import Spec
-from nantui.supervisor.gpu_marks import gpu_marks
 from nantui.supervisor.helper_process import start_python
 
 START, RESUME, RESTART = "start", "resume", "restart"
@@ -51,10 +51,12 @@ def new_attempt(
     checkpoint: str | None = None,
     asked: dict[str, object] | None = None,
     probation_epochs: int = 0,
+    gpus: Settings | None = None,
     **hosts: Any,
 ) -> Attempt:
-    """Return the next attempt of a run, and put it on disk for the worker. `hosts` are the fields of one on
-    several: `nnodes`, `endpoint` and `facts`. Raises UserError where nothing may be started.
+    """Return the next attempt of a run, and put it on disk for the worker. `gpus` are the marks of its GPUs
+    (`gpu_fault`), `hosts` the fields of one on several: `nnodes`, `endpoint` and `facts`. Raises UserError
+    where nothing may be started.
     """
     number = layout.newest_attempt() + 1
     if os.path.lexists(layout.attempt(number)):
@@ -76,7 +78,7 @@ def new_attempt(
         asked=asked or {},
         probation_epochs=probation_epochs,
         phase=asdict(place) if place else None,
-        marks={**host_marks(), **gpu_marks(spec.train.get("device"))},
+        marks={**host_marks(), **(gpus or {})},
         **hosts,
     )
     if attempt.nnodes > 1:

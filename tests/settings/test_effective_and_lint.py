@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nantui.settings.gpu_memory import CONTEXT_GB, Measured, fit, largest_batch, predict, stays_gb
+from nantui.settings.gpu_memory import CONTEXT_GB, Measured, fit, largest_batch, least_gb, predict, stays_gb
 from nantui.settings.lint import Known, auto_optimizer, lint, lr_at
 from nantui.settings.values import Change, changed
 
@@ -115,13 +115,20 @@ def test_peaks_measured_on_an_h200_are_predicted_from_one_of_them(
     )
 
 
-@pytest.mark.parametrize(("room_gb", "imgsz", "really"), [(24.0, 640, 72), (40.0, 1280, 30)])
+@pytest.mark.parametrize(
+    ("room_gb", "changes", "really"),
+    [
+        (24.0, {"imgsz": 640}, 72), (40.0, {"imgsz": 1280}, 30), (23.3, {"imgsz": 640}, 71),
+        (39.3, {"imgsz": 1280}, 30), (23.3, {"imgsz": 640, "amp": False}, 36),
+    ],
+)  # fmt: skip
 def test_the_largest_batch_that_really_fitted_is_nearly_reached_and_not_exceeded(
-    room_gb: float, imgsz: int, really: int
+    room_gb: float, changes: dict[str, Any], really: int
 ) -> None:
-    """On the same GPU, PyTorch held to `room_gb`; nothing in the prediction was fitted to these two."""
-    card = Measured(5.55, room_gb + CONTEXT_GB, weights_gb=0.0965, filled=True)
-    assert 0.95 * really < largest_batch(card, RUN, {**RUN, "imgsz": imgsz}) <= really
+    """On the same GPU, PyTorch held to `room_gb` (docs/gpu-results.md)."""
+    card, then = Measured(5.55, room_gb + CONTEXT_GB, weights_gb=0.0965, filled=True), {**RUN, **changes}
+    assert 0.95 * really < largest_batch(card, RUN, then) <= really
+    assert least_gb(card, RUN, {**then, "batch": largest_batch(card, RUN, then)}) <= room_gb
 
 
 def test_a_remedy_that_fits_or_needs_less_is_left_alone() -> None:

@@ -51,14 +51,17 @@ def held_gb(monkeypatch):
     return hold
 
 
+def shortages(layout, train=None):
+    """Return what the one GPU lacks for a run."""
+    return gpu_admission.gpu_shortages(gpu_admission.named_gpus("0"), layout, train or {})
+
+
 def test_the_earlier_peak_and_what_cuda_itself_takes_is_what_it_needs(layout, held_gb):
     assert gpu_admission.earlier_peak_gb(layout) == pytest.approx((30 + 0.7) * 1.0737, rel=1e-3)
     held_gb(47)
-    assert gpu_admission.gpu_shortages(layout, "0") == []
+    assert shortages(layout) == []
     held_gb(48)
-    assert gpu_admission.gpu_shortages(layout, "0") == [
-        "GPU 0: 48.0 of 80.0 GB are held by eve, this run needs 33.0 GB"
-    ]
+    assert shortages(layout) == ["GPU 0: 48.0 of 80.0 GB are held by eve, this run needs 33.0 GB"]
 
 
 def test_what_tensors_filled_and_the_allocators_usual_part_is_needed_not_what_it_kept(layout):
@@ -78,7 +81,7 @@ def test_after_the_gpu_ran_full_a_smaller_batch_needs_less(layout, held_gb):
     write_steps(layout, 1, "74,74")
     held_gb(20)
     for batch, fits in ((32, False), (24, False), (16, True), (-1, True)):
-        found = gpu_admission.gpu_shortages(layout, "0", {"batch": batch, "imgsz": 640})
+        found = shortages(layout, {"batch": batch, "imgsz": 640})
         assert (found == []) is fits, (batch, found)
 
 
@@ -90,7 +93,7 @@ def test_what_nobody_asked_for_counts_as_it_was_in_effect(layout, held_gb):
     write_steps(layout, 1, "74,74")
     held_gb(20)
     for train, fits in (({}, False), ({"batch": 16}, False), ({"batch": 8}, True), ({"imgsz": 320}, True)):
-        found = gpu_admission.gpu_shortages(layout, "0", train)
+        found = shortages(layout, train)
         assert (found == []) is fits, (train, found)
 
 
@@ -99,16 +102,16 @@ def test_a_run_that_nearly_filled_its_gpu_may_have_it_again(layout, held_gb, fil
     """The allocator gives back what it only keeps; and more than the whole GPU nobody can wait for."""
     write_steps(layout, 1, f"{filled_gib},{filled_gib}")
     held_gb(0.5)
-    assert gpu_admission.gpu_shortages(layout, "0") == []
+    assert shortages(layout) == []
     held_gb(4)
-    assert "held by eve" in gpu_admission.gpu_shortages(layout, "0")[0]
+    assert "held by eve" in shortages(layout)[0]
 
 
 def test_without_an_earlier_peak_only_a_full_gpu_is_refused(held_gb):
     held_gb(60)
-    assert gpu_admission.gpu_shortages(None, 0) == []
+    assert shortages(None) == []
     held_gb(79)
-    assert "held by eve" in gpu_admission.gpu_shortages(None, 0)[0]
+    assert "held by eve" in shortages(None)[0]
 
 
 def test_a_refusal_says_what_to_do_after_a_moment_for_what_has_just_ended(monkeypatch):

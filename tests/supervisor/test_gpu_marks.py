@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from nantui.supervisor import gpu_marks
+from nantui import entry_points
+from nantui.run.commands import Command
+from nantui.run.layout import RunLayout
+from nantui.run.spec import Spec
+from nantui.supervisor import gpu_admission, gpu_marks
 from nantui.supervisor.gpu_marks import gpu_fault, kernel_xids
+from nantui.supervisor.helper_process import helper
 
 DRIVER = """
 import json, os, time
@@ -58,13 +65,19 @@ def driver(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("FAKE_GPUS", str(tmp_path / "gpus.json"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(gpu_marks, "DEVICES", (str(tmp_path),))
     return lambda gpus: (tmp_path / "gpus.json").write_text(json.dumps(gpus))
+
+
+def before(device):
+    """Return the marks that a training on `device` is started with."""
+    answer = helper(entry_points.GPU_ADMISSION, {"run": "/none", "device": device, "train": {}})
+    assert answer["lacks"] == []
+    return {"gpus": answer["gpus"], "kernel_s": time.monotonic()}
 
 
 def test_what_a_gpu_counts_more_and_which_is_gone_is_told_of_the_run_s_own(driver, monkeypatch):
     driver(HEALTHY)
-    marks = gpu_marks.gpu_marks("0,1")
+    marks = before("0,1")
     assert marks["gpus"] == {"0000:3b:00": 2, "0000:af:00": None}, "the third is not of this run"
     assert gpu_fault(marks) == "", "nothing has changed"
     driver({**HEALTHY, FIRST: {"ecc": 5}, SECOND: {"lost": True}, OTHER: {"ecc": 9}})
@@ -78,17 +91,26 @@ def test_what_a_gpu_counts_more_and_which_is_gone_is_told_of_the_run_s_own(drive
     assert gpu_fault(marks) == "the driver no longer answers: nothing for 1 s"
 
 
+def test_a_driver_that_hangs_refuses_nobody(driver, monkeypatch, tmp_path):
+    driver({**HEALTHY, "sleep": 60})
+    monkeypatch.setattr(gpu_admission, "LIMIT_S", 1.0)
+    said, started = [], []
+    port = SimpleNamespace(
+        layout=RunLayout(tmp_path), pump=time.sleep, start_helper=started.append, say=said.append
+    )
+    assert gpu_admission.admit(port, Command("start"), Spec(train={"device": "0"})) == {}
+    assert said == ["the GPUs cannot be asked: nothing for 1 s"]
+    assert started[0].wait(10) == -signal.SIGKILL
+
+
 def test_marks_are_in_the_order_of_the_ranks(driver):
     driver(HEALTHY)
-    assert list(gpu_marks.gpu_marks("2,0")["gpus"]) == ["0000:d8:00", "0000:3b:00"]
+    assert list(before("2,0")["gpus"]) == ["0000:d8:00", "0000:3b:00"]
 
 
-def test_without_nvml_there_are_no_marks_and_no_fault(driver, monkeypatch):
+def test_without_nvml_there_are_no_marks_and_no_fault(driver):
     driver(None)
-    assert gpu_marks.gpu_marks("0") == {} and gpu_marks.gpu_marks("cpu,cpu") == {}
-    monkeypatch.setattr(gpu_marks, "DEVICES", ("/none",))
-    driver(HEALTHY)
-    assert gpu_marks.gpu_marks("0") == {}, "no driver's device: NVML is not even asked"
+    assert before("0")["gpus"] == {}
     assert gpu_fault({}) == "" and gpu_fault({"boot_id": "one of a version before"}) == ""
 
 

@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nantui.run import events
 from nantui.run.commands import Command
-from nantui.run.events import (
-    AttemptStarted,
-    CommandDone,
-    CommandReceived,
-    Event,
-    InEffect,
-    Stage,
-    newest,
-    of_kind,
-)
 from nantui.run.journal import standing_attempt
 from nantui.ui.format import WORDS, clean
 
@@ -29,10 +20,10 @@ class CommandProgress:
     then.
     """
 
-    stages: tuple[Stage, ...] = ()
-    done: CommandDone | None = None
+    stages: tuple[events.Stage, ...] = ()
+    done: events.CommandDone | None = None
     asked: Mapping[str, object] = field(default_factory=dict)
-    effect: InEffect | None = None
+    effect: events.InEffect | None = None
 
 
 @dataclass(frozen=True)
@@ -49,49 +40,49 @@ class CommandOutcome:
         return f"{WORDS['commands'].get(kind, kind)}: NOT DONE. {clean(self.text, 1200)}"
 
 
-def settle(sent: Unanswered, journal: Iterable[Event]) -> list[CommandOutcome]:
+def settle(sent: Unanswered, journal: Iterable[events.Event]) -> list[CommandOutcome]:
     """Take the commands out of `sent` whose outcomes have come, and return these."""
     return [
         CommandOutcome(sent.pop(event.id), event.ok, event.text)
         for event in journal
-        if isinstance(event, CommandDone) and event.id in sent
+        if isinstance(event, events.CommandDone) and event.id in sent
     ]
 
 
-def follow(command: str, journal: Iterable[Event]) -> CommandProgress:
+def follow(command: str, journal: Iterable[events.Event]) -> CommandProgress:
     """Return what the journal says about the command with this id."""
-    stages: list[Stage] = []
-    done: CommandDone | None = None
+    stages: list[events.Stage] = []
+    done: events.CommandDone | None = None
     seen = False
     asked: Mapping[str, object] = {}
-    effect: InEffect | None = None
+    effect: events.InEffect | None = None
     for event in journal:
         match event:
-            case CommandReceived() if event.command.id == command:
+            case events.CommandReceived() if event.command.id == command:
                 seen = True
-            case Stage() if event.command == command:
+            case events.Stage() if event.command == command:
                 seen = True
                 stages.append(event)
-            case CommandDone() if event.id == command:
+            case events.CommandDone() if event.id == command:
                 done = event
-            case AttemptStarted() if seen:
+            case events.AttemptStarted() if seen:
                 asked, effect = event.asked, None
-            case InEffect() if seen:
+            case events.InEffect() if seen:
                 effect = event
     return CommandProgress(tuple(stages), done, asked, effect)
 
 
-def newest_change(journal: Sequence[Event]) -> Event | None:
+def newest_change(journal: Sequence[events.Event]) -> events.Event | None:
     """Return the newest event after which other settings may be in effect, without what was taken back; None
     without one.
     """
-    last = newest(journal, AttemptStarted, InEffect)
+    last = events.newest(journal, events.AttemptStarted, events.InEffect)
     standing = standing_attempt(journal, last.attempt) if last and last.attempt else None
-    changes = of_kind(journal, AttemptStarted, InEffect)
+    changes = events.of_kind(journal, events.AttemptStarted, events.InEffect)
     return next((one for one in reversed(changes) if one.attempt == standing), None)
 
 
-def reported_values(journal: Sequence[Event]) -> Mapping[str, object]:
+def reported_values(journal: Sequence[events.Event]) -> Mapping[str, object]:
     """Return what the worker of the standing attempt has reported to be in effect, empty before it has."""
     found = newest_change(journal)
-    return found.values if isinstance(found, InEffect) else {}
+    return found.values if isinstance(found, events.InEffect) else {}

@@ -21,15 +21,7 @@ from nantui.run.incidents import INCIDENTS, OBSERVED, WARNED
 from nantui.words import count
 from nantui.worker import distributed, ultralytics_api
 from nantui.worker.autopsy.autopsy import OVERFLOW, examine_validation, safely
-from nantui.worker.checkpoints.save import (
-    RestorePoints,
-    Strip,
-    Unsound,
-    refuse_unsound,
-    save_staged,
-    strip_staged,
-    write_stop_point,
-)
+from nantui.worker.checkpoints import save
 from nantui.worker.guard.incident_policy import IncidentPolicy
 from nantui.worker.incident import Incident, TrainingStopped
 from nantui.worker.points.step_points import StepPoints
@@ -66,7 +58,7 @@ class EpochEndChecks:
         self._began = time.time()
         self._lines: list[tuple[int, Metrics]] = []
         options = session.options
-        self._points = RestorePoints(
+        self._points = save.RestorePoints(
             session.layout, options.restore_every_minutes, options.keep_restore_points
         )
 
@@ -103,8 +95,8 @@ class EpochEndChecks:
         period = 1 if due else trainer.save_period  # `save_model` writes epochN.pt when it divides the epoch
         try:
             with ultralytics_api.replaced(trainer, "save_period", period):
-                saved = save_staged(trainer, trainer.stock_save, self._judge)
-        except Unsound:
+                saved = save.save_staged(trainer, trainer.stock_save, self._judge)
+        except save.Unsound:
             return False
         except (OSError, zipfile.BadZipFile) as error:
             self._say_not_saved(trainer.last, error)
@@ -150,8 +142,8 @@ class EpochEndChecks:
         if not self.session.options.watches:
             return
         try:
-            clamped = refuse_unsound(file, older)
-        except Unsound as unsound:
+            clamped = save.refuse_unsound(file, older)
+        except save.Unsound as unsound:
             protects = self.session.options.protects
             if not self._unsound:
                 kept = "the files saved before it are kept" if protects else "it is saved all the same"
@@ -171,7 +163,7 @@ class EpochEndChecks:
     def stripping(self) -> Iterator[None]:
         """While this lasts, the final `strip_optimizer` cannot tear; where it fails the file stays whole."""
 
-        def strip(stock: Strip, file: str | Path, s: str = "", updates: object = None) -> JsonObject:
+        def strip(stock: save.Strip, file: str | Path, s: str = "", updates: object = None) -> JsonObject:
             def stripped(*words: object, **options: object) -> JsonObject:
                 written = stock(*words, **options)
                 if self.trainer.faults:
@@ -179,7 +171,7 @@ class EpochEndChecks:
                 return written
 
             try:
-                return strip_staged(stripped, file, s, updates)
+                return save.strip_staged(stripped, file, s, updates)
             except (OSError, zipfile.BadZipFile) as error:
                 self._say_not_saved(Path(file), error, "not stripped, it keeps its training state: ")
                 return {}
@@ -277,8 +269,8 @@ class EpochEndChecks:
         try:
             at_the_batch = point and trainer.points.write_now(path, point)
             if not at_the_batch:
-                write_stop_point(trainer, trainer.stock_save, path, self._judge)
-        except Unsound as unsound:
+                save.write_stop_point(trainer, trainer.stock_save, path, self._judge)
+        except save.Unsound as unsound:
             return TrainingStopped(f"stopped as asked; nothing was saved, it would not be sound: {unsound}")
         except (OSError, zipfile.BadZipFile) as error:
             self._say_not_saved(path, error)
