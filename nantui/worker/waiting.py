@@ -13,11 +13,13 @@ import json
 import logging
 import os
 import runpy
+import select
 import socket
 import sys
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -35,24 +37,24 @@ IMPORTED = {
     ),
     TORCHRUN: (TORCHRUN, "torchvision"),
 }  # fmt: skip
-"""What a worker imports before its first step, in this order (`nantui.worker.__main__.train`), and what the
-rebase needs (torchvision takes most of its time) that a fork of torchrun does.
+"""What a worker imports before its first step, in this order (`nantui.worker.__main__.train`), and what of it
+a rebase needs that a fork of torchrun does. torchvision takes as long as all before it.
 """
-NO_ANSWER = 255
+NO_ANSWER, NOT_YET = 255, -1
 
 
 def main(words: list[str]) -> None:
     """Import and wait, then be `python -m MODULE ARGUMENTS…`."""
     begun, here, environment, score = time.time(), os.getcwd(), dict(os.environ), be_ended("1000")
     sys.argv[:] = words
+    output, problem = NOT_YET, ""
     with socket.socket(fileno=os.dup(0)) as asked, open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-        problem = ""
-        try:
-            _import(words[0])
-        except Exception as error:  # which the worker itself is to find
-            problem = f"{type(error).__name__}: {error}"
-        output = _do_asked(asked, begun)
+        for problem in _importing(words[0]):
+            if not problem and output == NOT_YET and select.select([asked], [], [], 0)[0]:
+                output = _do_asked(asked, begun)
+        while output == NOT_YET:
+            output = _do_asked(asked, begun)
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -74,29 +76,38 @@ def be_ended(score: str, path: Path = Path("/proc/self/oom_score_adj")) -> str:
     return before
 
 
-def _import(module: str) -> None:
-    """Import what is needed to be `module`: all of it, before any fork has to import the same once more."""
+def _importing(module: str) -> Iterator[str]:
+    """Import what is needed to be `module`, piece by piece: a rebase can be done in a fork while the rest is
+    imported. Yields why a piece cannot be, which the worker itself is to find, else "".
+    """
     worker = module == entry_points.WORKER
     if worker:  # another, torchrun, starts interpreters: they begin where it does (`WORK_IN`)
         print_patiently()
         go_to_work()
     for name in IMPORTED.get(module, (module,)):
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            yield f"{type(error).__name__}: {error}"
+            return
+        yield ""
     sys.modules.pop("" if worker else module, None)  # it is to be run yet
 
 
 def _do_asked(asked: socket.socket, begun: float) -> int:
-    """Do what is asked, in forks; returns where to print once this is to be the worker."""
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(asked, LARGEST, MOST_DESCRIPTORS)
-        if message == BECOME:
-            return descriptors[0]
-        if not message:
-            os._exit(0)
-        if not changed_since(begun):
-            _run_beside(json.loads(message), *descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
+    """Wait for one message and do what it asks, in a fork; returns where to print once this is to be the
+    worker, else NOT_YET.
+    """
+    message, descriptors, _, _ = socket.recv_fds(asked, LARGEST, MOST_DESCRIPTORS)
+    if message == BECOME:
+        return descriptors[0]
+    if not message:
+        os._exit(0)
+    if not changed_since(begun):
+        _run_beside(json.loads(message), *descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return NOT_YET
 
 
 def changed_since(begun: float) -> str:
