@@ -19,7 +19,7 @@ from nantui.commands import cockpit, common
 from nantui.commands.watching import foreground
 from nantui.entry_points import command_line
 from nantui.errors import FAILED, UserError, refused
-from nantui.machine.gpus import Sampler, device_count, has_bf16, uses_no_gpu
+from nantui.machine.gpus import Sampler, chosen, device_count, has_bf16, uses_no_gpu
 from nantui.recovery.run_facts import classes_of, gpus_of
 from nantui.run.atomic_files import write_atomic
 from nantui.run.binding import begin_records, bind
@@ -34,7 +34,7 @@ from nantui.settings.schema import Schema
 from nantui.settings.values import changed, show_value
 from nantui.supervisor.client import check_arguments, create_run, settings_as_now, submit
 from nantui.supervisor.config import load_config
-from nantui.supervisor.gpu_admission import ensure_gpu_memory, gpu_shortages, named_gpus
+from nantui.supervisor.gpu_admission import ensure_gpu_memory, gpu_shortages
 from nantui.supervisor.hosts.endpoint import open_endpoint
 from nantui.terminal_text import is_printable
 
@@ -137,9 +137,11 @@ def make_run(arguments: argparse.Namespace, *, start: bool = True) -> Path:
         unattended = [f"unattended, {line}" for line in each_remedy()] if arguments.auto else []
         common.say("\n".join([f"would train in {where}", *told, *unattended]))
         return where
-    if start and not arguments.wait_gpu:
-        device = train.get("device")
-        ensure_gpu_memory(lambda: gpu_shortages(named_gpus(device), None, train), wait_for_it=False)
+    device = train.get("device")
+    if start and not arguments.wait_gpu and not uses_no_gpu(device):
+        ensure_gpu_memory(
+            lambda: gpu_shortages(chosen(Sampler().sample().gpus, device), None, train), wait_for_it=False
+        )
     if start and arguments.nnodes > 1:
         # Tried before anything is made; the supervisor opens it again when it waits.
         open_endpoint(arguments.endpoint)[0].close()

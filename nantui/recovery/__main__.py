@@ -38,16 +38,11 @@ from nantui.run.quarantine import quarantine_undo, quarantined
 def plan_for(request: JsonObject) -> Plan:
     """Return the plan that a request means. Raises UserError as `make_plan` does."""
     return make_plan(
-        Path(request["run"]),
-        request.get("to"),
-        dict(request.get("set") or {}),
-        request.get("presets") or None,
-        propose=bool(request.get("propose")),
-        restart=bool(request.get("force_restart")),
-        python=request.get("python"),
-        allow=tuple(request.get("allow") or ()),
-        id=str(request.get("id") or ""),
-    )
+        Path(request["run"]), request.get("to"), dict(request.get("set") or {}),
+        request.get("presets") or None, propose=bool(request.get("propose")),
+        restart=bool(request.get("force_restart")), python=request.get("python"),
+        allow=tuple(request.get("allow") or ()), id=str(request.get("id") or ""),
+    )  # fmt: skip
 
 
 def act_plan(request: JsonObject) -> JsonObject:
@@ -118,14 +113,9 @@ def act_phase(request: JsonObject) -> JsonObject:
 
 
 ACTIONS: dict[str, Callable[[JsonObject], JsonObject]] = {
-    "plan": act_plan,
-    "next": act_next,
-    "rollback": act_rollback,
-    "undo": act_undo,
-    "keep": act_keep,
-    "phase": act_phase,
-    "repair": lambda request: {},
-}
+    "plan": act_plan, "next": act_next, "rollback": act_rollback, "undo": act_undo, "keep": act_keep,
+    "phase": act_phase, "repair": lambda request: {},
+}  # fmt: skip
 MOVING = frozenset({"rollback", "undo", "phase", "repair"})
 """Before them what a crash left half done is finished or taken back."""
 

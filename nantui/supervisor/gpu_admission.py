@@ -154,11 +154,6 @@ def gpu_shortages(gpus: Iterable[Gpu], layout: RunLayout | None, train: Settings
     return [text for gpu in gpus if (text := _shortage(gpu, needed_gb))]
 
 
-def named_gpus(device: object) -> list[Gpu]:
-    """Return the GPUs that `device` names, as they are; none where there is none to ask."""
-    return [] if uses_no_gpu(device) else chosen(Sampler().sample().gpus, device)
-
-
 def _shortage(gpu: Gpu, needed_gb: float | None) -> str:
     others, room = gpu.others_gb, FULL_SHARE * gpu.total_gb if needed_gb is None else gpu.total_gb - needed_gb
     if others <= max(room, EMPTY_SHARE * gpu.total_gb):
@@ -194,7 +189,7 @@ def main() -> int:
     """
     request = read_json(Path(sys.argv[1])) or {}
     layout, train = RunLayout(Path(str(request.get("run")))), request.get("train")
-    gpus = named_gpus(request.get("device"))
+    gpus = chosen(Sampler().sample().gpus, request.get("device"))
     lacks = gpu_shortages(gpus, layout, train if isinstance(train, dict) else {})
     print(json.dumps({"ok": True, "lacks": lacks, "gpus": uncorrected(gpus)}))
     return 0

@@ -65,22 +65,12 @@ def new_attempt(
         quarantined(layout)
     place = place_of(spec.plan)
     attempt = Attempt(
-        attempt=number,
-        uuid=mark_of(layout.run, number),
-        created=time.time(),
-        mode=mode,
-        checkpoint=checkpoint,
-        train=_for_ranks(spec.train),
-        ours=spec.ours,
-        python=training_python(spec.python),
+        attempt=number, uuid=mark_of(layout.run, number), created=time.time(), mode=mode,
+        checkpoint=checkpoint, train=_for_ranks(spec.train), ours=spec.ours, faults=spec.faults,
+        python=training_python(spec.python), asked=asked or {}, probation_epochs=probation_epochs,
         devices=1 if spec.kind == "exec" else device_count(spec.train.get("device")),
-        faults=spec.faults,
-        asked=asked or {},
-        probation_epochs=probation_epochs,
-        phase=asdict(place) if place else None,
-        marks={**host_marks(), **(gpus or {})},
-        **hosts,
-    )
+        phase=asdict(place) if place else None, marks={**host_marks(), **(gpus or {})}, **hosts,
+    )  # fmt: skip
     if attempt.nnodes > 1:
         argv = _node_argv(layout, attempt, 0)
     else:

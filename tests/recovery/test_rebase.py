@@ -4,7 +4,10 @@ it has in a fresh training with the same arguments.
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +73,20 @@ def test_without_a_rebase_stock_ignores_the_same_changes(healthy: Path) -> None:
     )
     assert ignored["optimizer"] == "AdamW" and ignored["base_lrs"] == [0.01] * 3
     assert ignored["groups"][0]["betas"][0] == pytest.approx(0.937)
+
+
+def test_a_process_that_rebases_does_not_import_what_compiles_models(healthy: Path, tmp_path: Path) -> None:
+    """It takes longer than all the rest."""
+    request = {
+        "source": str(healthy / "weights/last.pt"),
+        "target": str(tmp_path / "t.pt"),
+        "run": str(healthy),
+    }
+    (tmp_path / "request.json").write_text(json.dumps({**request, "train": {"lr0": 0.003}}))
+    code = "import sys; from nantui.worker.checkpoints.rebase import main; print(main(sys.argv[1:]),"
+    words = [sys.executable, "-c", f"{code} 'torch._dynamo' in sys.modules)", str(tmp_path / "request.json")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["0 False"], done.stdout + done.stderr
 
 
 def test_state_is_kept_where_the_optimizer_stays_and_repaired_where_it_is_not_finite(

@@ -53,7 +53,7 @@ def held_gb(monkeypatch):
 
 def shortages(layout, train=None):
     """Return what the one GPU lacks for a run."""
-    return gpu_admission.gpu_shortages(gpu_admission.named_gpus("0"), layout, train or {})
+    return gpu_admission.gpu_shortages(gpus.Sampler().sample().gpus, layout, train or {})
 
 
 def test_the_earlier_peak_and_what_cuda_itself_takes_is_what_it_needs(layout, held_gb):

@@ -8,6 +8,7 @@ both are written here: the arguments after Ultralytics' own check, the groups by
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -152,8 +153,13 @@ def _precision(amp: object) -> str:
 def main(arguments: list[str]) -> int:
     """Read the request, answer with one JSON line; the exit status is 0 only when the file was written."""
     os.environ.update(OFFLINE)
+    from torch.optim import Optimizer
+
     from nantui.run.atomic_files import to_json
 
+    for name in ("add_param_group", "state_dict"):
+        # As they are, a process's first optimizer imports all of torch._dynamo (torch/_compile.py): 1.5 s.
+        setattr(Optimizer, name, inspect.unwrap(getattr(Optimizer, name)))
     request = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     try:
         answer = {"ok": True, **rebase(Request(**request))}
