@@ -34,7 +34,8 @@ from nantui.worker.incident import TrainingDiverged
 from nantui.worker.session import Session
 from nantui.worker.ultralytics_types import Trainer
 
-PROMPT_S = 0.0003  # queueing the copies takes longer than that
+PROMPT_S = 0.0003  # queueing the copies takes about as long
+MOST_VAIN, AGAIN = 4, 50  # waits in vain, then only each so many-th step waits: the GPU is behind
 SUSPICION = 2.0  # in the first epochs after a recovery, limits for the loss are this much lower
 
 
@@ -55,7 +56,7 @@ class StepGuard:
         self.batch_index = 0
         self._void_reason = ""
         self._last_loss = 0.0
-        self._steps_taken = 0
+        self._steps_taken = self._in_vain = 0
         self._ramp = (self.options.rewarmup if trainer.start_epoch > 0 else 0, 0)  # steps, and after how many
         self._unread: PendingProbe
         self._snapshot: Snapshot
@@ -209,7 +210,7 @@ class StepGuard:
         if not self.ahead or self.void or self._cramped:
             return False
         # Ranks that differ in it would differ in what they exchange about a bad batch, and when.
-        if not distributed.together() and self._unread.arrives_within(PROMPT_S):
+        if not distributed.together() and self._arrives():
             return False
         try:
             self.backup.copy()
@@ -228,6 +229,14 @@ class StepGuard:
             return True
         self._unsettled = True
         return True
+
+    def _arrives(self) -> bool:
+        """Wait a moment for the verdict, if that was not in vain of late; returns whether it is there."""
+        if self._in_vain >= MOST_VAIN and self._steps_taken % AGAIN:
+            return False
+        arrives = self._unread.arrives_within(PROMPT_S)
+        self._in_vain = 0 if arrives else self._in_vain + 1
+        return arrives
 
     def _leave_out(self) -> None:
         """There was no room for the step beside its copies: it is left out, and none are made any more.

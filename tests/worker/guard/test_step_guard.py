@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -385,3 +386,23 @@ def test_what_lies_on_the_host_is_looked_at_beside_what_does_not():
     assert plain(one, torch.device("cpu")) is one
     moved = plain(torch.tensor([3.0], dtype=torch.float64), torch.device("meta"))
     assert (moved.device.type, moved.dtype, moved.shape) == ("meta", torch.float32, ())
+
+
+def test_where_verdicts_come_late_the_host_soon_waits_for_one_only_now_and_then() -> None:
+    guard, waited, late = object.__new__(StepGuard), list[int](), True
+    guard._in_vain = 0
+
+    def arrives_within(seconds: float) -> bool:
+        waited.append(guard._steps_taken)
+        return not late
+
+    guard._unread = SimpleNamespace(arrives_within=arrives_within)
+    for step in range(120):
+        guard._steps_taken = step
+        guard._arrives()
+    assert waited == [0, 1, 2, 3, 50, 100]
+    late = False
+    for step in range(120, 160):
+        guard._steps_taken = step
+        guard._arrives()
+    assert waited[6:] == [*range(150, 160)], "once one is there in time, each step waits again"
