@@ -26,7 +26,7 @@ from nantui.run.attempts import FAILED
 from nantui.run.endings import DIVERGED, Cause, cause_of
 from nantui.run.events import Incident, document_of
 from nantui.run.record import read_run
-from nantui.settings.gpu_memory import Measured, predict
+from nantui.settings.gpu_memory import Measured, least_gb
 from nantui.settings.values import changed
 from nantui.words import count, span, which_epochs
 
@@ -207,7 +207,7 @@ def _cost(facts: TroubleFacts, plan: Plan) -> tuple[str, dict[str, float]]:
     peaks = [step.memory_peak() for step in (*facts.before, *facts.after)]
     peak, filled = max((one for one in peaks if math.isfinite(one[0])), default=(math.nan, False))
     then = {**plan.in_effect, **changed(plan.settings)}
-    memory = predict(Measured(peak, math.nan, filled=filled), plan.in_effect, then)
+    memory = least_gb(Measured(peak, math.nan, filled=filled), plan.in_effect, then)
     again = f"{which_epochs(costs.lost_text)} to train again" if costs.again else "no epoch"
     parts = [f"costs: {again}"]
     if math.isfinite(costs.hours_remaining):

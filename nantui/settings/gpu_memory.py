@@ -4,11 +4,11 @@ What grows with batch, image area and bytes per number (activations, images, the
 what does not: weights, gradients, their fp16 copy under AMP, EMA and the optimizer's state. Both lie in one
 peak; how much does not grow follows from the size of the weights.
 
-What grows is the memory that tensors fill. The allocator reserves more: a twentieth in steps under AMP, a
+What grows is the memory that tensors fill. The allocator reserves more: 4 % in steps under AMP, a
 ninth in fp32, and in a whole run whatever fitted a validation, too (1.2 times what the steps need, seen).
 So a prediction starts from the peak of what was filled and adds the allocator's part. Short of memory, the
 allocator gives back what it holds, and a training went on until tensors filled 97 to 99 %, in fp32, too: what
-is needed at least has a twentieth to spare in every precision. Runs of older versions have only the reserved
+is needed at least has 4 % to spare in every precision. Runs of older versions have only the reserved
 peak: from it predictions are about a fifth too high (docs/gpu-results.md).
 """
 

@@ -31,7 +31,7 @@ from nantui.run.spec import Spec
 from nantui.run.status import ACTIVE, STARTING, STOPPED
 from nantui.run.telemetry import last_step
 from nantui.settings.gpu_memory import CONTEXT_GB, load, reserved_gb
-from nantui.supervisor.gpu_marks import uncorrected
+from nantui.supervisor.gpu_marks import SOON_S, uncorrected
 from nantui.supervisor.helper_process import helper
 from nantui.supervisor.ports import RunPort
 
@@ -48,8 +48,8 @@ WHAT_TO_DO = "free it, choose another device=, or wait for it with --wait-gpu (n
 
 
 def admit(port: RunPort, command: Command, spec: Spec) -> JsonObject:
-    """Return when the run may start, with the marks of its GPUs (`gpu_fault`), {} where none answers. Raises
-    UserError, with who holds what, when there is no room for it.
+    """Return when the run may start, with what its GPUs have counted of errors (`uncorrected`), {} where none
+    answers soon. Raises UserError, with who holds what, when there is no room for it.
 
     The option `wait_gpu` waits instead, in the open, until there is room or somebody asks to stop. Where
     it is not known which devices a script of the user's own takes, it is not refused.
@@ -59,7 +59,8 @@ def admit(port: RunPort, command: Command, spec: Spec) -> JsonObject:
         return {}
 
     def lacks() -> list[str]:
-        answer.update(_asked(port, spec.train))
+        nonlocal answer
+        answer = _asked(port, spec.train)
         return list(answer.get("lacks") or ()) if spec.kind != "exec" or device is not None else []
 
     try:
@@ -74,21 +75,24 @@ def admit(port: RunPort, command: Command, spec: Spec) -> JsonObject:
         state = port.state.state
         port.publish(state=STOPPED if state in ACTIVE else state, text=str(refusal))
         raise
-    counted = answer.get("gpus")
-    return {"gpus": counted, "kernel_s": time.monotonic()} if counted else {}
+    return dict(answer.get("gpus") or {})
 
 
 def _asked(port: RunPort, train: Settings) -> JsonObject:
-    """Ask in a process of its own; a driver that cannot be asked refuses nobody."""
+    """Ask in a process of its own; a driver that cannot be asked refuses nobody. Where it takes so long that
+    it would seem dead once the training has ended, nothing is noted of it.
+    """
     request = {"run": str(port.layout.run), "device": train.get("device"), "train": train}
+    begun = time.monotonic()
     try:
-        return helper(
+        answer = helper(
             entry_points.GPU_ADMISSION, request, python=sys.executable, pump=port.pump,
             started=port.start_helper, limit_s=LIMIT_S,
         )  # fmt: skip
-    except (UserError, TimeoutError) as error:
+    except (UserError, OSError) as error:
         port.say(f"the GPUs cannot be asked: {error}")
         return {}
+    return answer if time.monotonic() - begun < SOON_S else {**answer, "gpus": {}}
 
 
 def _show(port: RunPort, command: Command, text: str) -> None:

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from nantui.run.atomic_files import read_json
 from nantui.run.documents import JsonObject
 from nantui.supervisor.helper_process import helper
 
-LIMIT_S = 5.0
+SOON_S = 5.0  # a driver that is awake answers within it
 XID = re.compile(r"^\d+,\d+,(\d+),.*?;NVRM: Xid \(PCI:([0-9a-f:]+).*?\): (?!4[35]\b)(\d.*)", re.M | re.I)
 """A record: priority, number, microseconds since the boot, flags; text (Linux' dev-kmsg)."""
 
@@ -33,11 +33,12 @@ def uncorrected(gpus: Iterable[Gpu]) -> JsonObject:
     return {gpu.address: gpu.uncorrected for gpu in gpus}
 
 
-def gpu_fault(marks: Mapping[str, object]) -> str:
+def gpu_fault(marks: Mapping[str, object], started: Callable[..., None] = lambda child: None) -> str:
     """Return in one line how the GPUs with `marks` failed since, "" where nothing tells so. They are what was
-    `uncorrected` before ("gpus"), and the kernel's time in s then ("kernel_s").
+    `uncorrected` before ("gpus"), and the kernel's time in s then ("kernel_s"). What asks is `started` first.
     """
-    before, answer = marks.get("gpus"), _ask({"since": marks["kernel_s"]}) if marks.get("gpus") else {}
+    before = marks.get("gpus")
+    answer = _ask({"since": marks["kernel_s"]}, started) if before else {}
     now = answer.get("gpus")
     if not isinstance(before, dict) or not isinstance(now, dict):
         return ""
@@ -60,9 +61,10 @@ def kernel_xids(since_s: float, log: str = "/dev/kmsg") -> list[tuple[str, str]]
     return [(gpu.lower(), told) for us, gpu, told in found if float(us) / 1e6 >= since_s]
 
 
-def _ask(request: JsonObject) -> JsonObject:
+def _ask(request: JsonObject, started: Callable[..., None]) -> JsonObject:
     try:
-        return helper(entry_points.GPU_MARKS, request, python=sys.executable, limit_s=LIMIT_S)
+        name, python = entry_points.GPU_MARKS, sys.executable
+        return helper(name, request, python=python, started=started, limit_s=SOON_S)
     except TimeoutError as error:
         return {"gpus": {}, "note": str(error)}
     except (OSError, UserError):

@@ -59,7 +59,7 @@ def helper(
         until = time.monotonic() + limit_s
         while child.poll() is None:
             pump(POLL_S)
-            if time.monotonic() > until:
+            if child.poll() is None and time.monotonic() > until:
                 child.kill()
                 raise TimeoutError(f"nothing for {limit_s:.0f} s")
         said, complained = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))

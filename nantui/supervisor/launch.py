@@ -54,22 +54,22 @@ def new_attempt(
     gpus: Settings | None = None,
     **hosts: Any,
 ) -> Attempt:
-    """Return the next attempt of a run, and put it on disk for the worker. `gpus` are the marks of its GPUs
-    (`gpu_fault`), `hosts` the fields of one on several: `nnodes`, `endpoint` and `facts`. Raises UserError
-    where nothing may be started.
+    """Return the next attempt of a run, and put it on disk for the worker. `gpus` is what its GPUs have
+    counted of errors, `hosts` the fields of one on several: `nnodes`, `endpoint` and `facts`. Raises
+    UserError where nothing may be started.
     """
     number = layout.newest_attempt() + 1
     if os.path.lexists(layout.attempt(number)):
         raise UserError(f"{layout.attempts} cannot be listed: no attempt has a number; try again", FAILED)
     with refused("nothing was started"):
         quarantined(layout)
-    place = place_of(spec.plan)
+    place, marks = place_of(spec.plan), {"gpus": gpus, "kernel_s": time.monotonic()} if gpus else {}
     attempt = Attempt(
         attempt=number, uuid=mark_of(layout.run, number), created=time.time(), mode=mode,
         checkpoint=checkpoint, train=_for_ranks(spec.train), ours=spec.ours, faults=spec.faults,
         python=training_python(spec.python), asked=asked or {}, probation_epochs=probation_epochs,
         devices=1 if spec.kind == "exec" else device_count(spec.train.get("device")),
-        phase=asdict(place) if place else None, marks={**host_marks(), **(gpus or {})}, **hosts,
+        phase=asdict(place) if place else None, marks={**host_marks(), **marks}, **hosts,
     )  # fmt: skip
     if attempt.nnodes > 1:
         argv = _node_argv(layout, attempt, 0)

@@ -218,7 +218,7 @@ class Supervisor:
         number = self.watch.attempt.attempt
         told = self.hosts.blame()  # a reason of its own says more than that a host's processes have ended
         elsewhere = told if REASON_ELSEWHERE.match(told) else seen.elsewhere or told
-        gpu = "" if code == 0 else gpu_fault(self.watch.attempt.marks)
+        gpu = "" if code == 0 else gpu_fault(self.watch.attempt.marks, self.start_helper)
         seen = replace(seen, code=code, elsewhere=elsewhere, seen=self.seen_start, gpu=gpu)
         ending = ending_of(self.layout, number, seen)
         step = self.watch.last_step

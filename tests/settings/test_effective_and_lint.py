@@ -93,6 +93,18 @@ def test_a_remedy_that_would_not_fit_comes_with_its_batch_cut() -> None:
     assert "memory" in rows[-1].why
 
 
+def test_what_fits_for_want_of_memory_alone_is_neither_cut_nor_warned_of() -> None:
+    """In fp32 the allocator reserves 11 % more than tensors fill, and gives it back where memory is short."""
+    card = Measured(5.55, 24.0, weights_gb=0.0965, filled=True)
+    off = [Change("amp", True, False, "overflow")]
+    for batch, fits in ((35, True), (36, False)):
+        then = {**RUN, "batch": batch}
+        assert predict(card, RUN, {**then, "amp": False}) > card.usable_gb
+        assert (fit(off, then, card, RUN) == off) == fits
+        found = lint({**then, "amp": False}, Known(measured=card, now=RUN))
+        assert any("the GPU has 24 GB" in one.text for one in found) != fits
+
+
 @pytest.mark.parametrize(
     ("changes", "allocated", "reserved"),
     [

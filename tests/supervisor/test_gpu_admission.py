@@ -207,4 +207,8 @@ def test_every_start_is_refused_on_a_full_gpu_and_may_wait_for_it(make_run, used
     used_gb("1")
     assert wait(run.path, waiting).ok
     run.await_step()
-    assert read_attempt(run.layout, 1).train["lr0"] == 0.002
+    attempt = read_attempt(run.layout, 1)
+    assert attempt.train["lr0"] == 0.002
+    assert attempt.marks["gpus"] == {"": None} and attempt.marks["kernel_s"] > 0, (
+        "of a GPU without address or ECC"
+    )

@@ -87,20 +87,57 @@ def test_what_a_gpu_counts_more_and_which_is_gone_is_told_of_the_run_s_own(drive
     driver(None)
     assert gpu_fault(marks) == "the driver no longer answers: no GPU: Unknown Error"
     driver({**HEALTHY, "sleep": 60})
-    monkeypatch.setattr(gpu_marks, "LIMIT_S", 1.0)
-    assert gpu_fault(marks) == "the driver no longer answers: nothing for 1 s"
+    monkeypatch.setattr(gpu_marks, "SOON_S", 1.0)
+    started = []
+    assert gpu_fault(marks, started.append) == "the driver no longer answers: nothing for 1 s"
+    assert started[0].wait(10) == -signal.SIGKILL, "known to be no part of a training, should it not die"
 
 
-def test_a_driver_that_hangs_refuses_nobody(driver, monkeypatch, tmp_path):
+@pytest.fixture
+def port(tmp_path):
+    """What a start asks through; `said` and `started` tell what it did."""
+    said, started = [], []
+    made = SimpleNamespace(said=said, started=started, say=said.append, start_helper=started.append)
+    return SimpleNamespace(**vars(made), layout=RunLayout(tmp_path), pump=time.sleep)
+
+
+def admitted(port, kind="train", **options):
+    spec = Spec(train={} if kind == "exec" else {"device": "0"}, kind=kind)
+    return gpu_admission.admit(port, Command("start", options), spec)
+
+
+def test_a_driver_that_hangs_refuses_nobody(driver, port, monkeypatch):
     driver({**HEALTHY, "sleep": 60})
     monkeypatch.setattr(gpu_admission, "LIMIT_S", 1.0)
-    said, started = [], []
-    port = SimpleNamespace(
-        layout=RunLayout(tmp_path), pump=time.sleep, start_helper=started.append, say=said.append
-    )
-    assert gpu_admission.admit(port, Command("start"), Spec(train={"device": "0"})) == {}
-    assert said == ["the GPUs cannot be asked: nothing for 1 s"]
-    assert started[0].wait(10) == -signal.SIGKILL
+    assert admitted(port) == {}
+    assert port.said == ["the GPUs cannot be asked: nothing for 1 s"]
+    assert port.started[0].wait(10) == -signal.SIGKILL
+
+
+def test_nor_does_one_that_hangs_after_it_has_answered(port, monkeypatch):
+    answers = [{"lacks": ["GPU 0: full"], "gpus": {"0000:3b:00": 2}}, TimeoutError("nothing for 30 s")]
+
+    def answer(*_, **__):
+        if isinstance(one := answers.pop(0), Exception):
+            raise one
+        return one
+
+    monkeypatch.setattr(gpu_admission, "helper", answer)
+    assert admitted(port) == {} and not answers
+
+
+def test_of_a_driver_that_is_slow_to_wake_nothing_is_noted(driver, port, monkeypatch):
+    """After an end it would be as slow, and would seem dead."""
+    driver(HEALTHY)
+    assert admitted(port) == {"0000:3b:00": 2}
+    monkeypatch.setattr(gpu_admission, "SOON_S", 0.01)
+    assert admitted(port) == {}
+
+
+def test_a_script_that_names_no_device_is_not_refused_and_marked_all_the_same(port, monkeypatch):
+    full = {"lacks": ["GPU 0: full"], "gpus": {"0000:3b:00": None}}
+    monkeypatch.setattr(gpu_admission, "helper", lambda *_, **__: full)
+    assert admitted(port, "exec") == {"0000:3b:00": None}
 
 
 def test_marks_are_in_the_order_of_the_ranks(driver):
@@ -133,5 +170,5 @@ def test_xids_since_the_beginning_are_read_from_the_kernel_s_log(tmp_path, monke
     assert kernel_xids(0.0, str(tmp_path / "unreadable")) == []
     assert kernel_xids(time.monotonic() + 3600) == [], "the real one, where it may be read, ends"
     answer = {"gpus": {"0000:3b:00": None}, "xids": [fallen, contained]}
-    monkeypatch.setattr(gpu_marks, "_ask", lambda request: answer)
+    monkeypatch.setattr(gpu_marks, "_ask", lambda *_: answer)
     assert gpu_fault({"gpus": {"0000:3b:00": None}, "kernel_s": 150.0}) == f"GPU 0000:3b:00: Xid {fallen[1]}"

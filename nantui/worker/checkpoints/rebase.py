@@ -153,15 +153,15 @@ def _precision(amp: object) -> str:
 def main(arguments: list[str]) -> int:
     """Read the request, answer with one JSON line; the exit status is 0 only when the file was written."""
     os.environ.update(OFFLINE)
-    from torch.optim import Optimizer
-
     from nantui.run.atomic_files import to_json
 
-    for name in ("add_param_group", "state_dict"):
-        # As they are, a process's first optimizer imports all of torch._dynamo (torch/_compile.py): 1.5 s.
-        setattr(Optimizer, name, inspect.unwrap(getattr(Optimizer, name)))
     request = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     try:
+        from torch.optim import Optimizer
+
+        for name in ("add_param_group", "state_dict"):
+            # As they are, a first optimizer imports all of torch._dynamo (torch/_compile.py): 1.5 s.
+            setattr(Optimizer, name, inspect.unwrap(getattr(Optimizer, name)))
         answer = {"ok": True, **rebase(Request(**request))}
     except Exception as error:  # whatever Ultralytics, torch or the disk object to becomes one line
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

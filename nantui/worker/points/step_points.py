@@ -146,18 +146,11 @@ class StepPoints:
         self._training = self._training or training_state.same_training(trainer)
         every = distributed.gather(training_state.part_of_rank(trainer, self._order.state()))
         return {
-            "training": self._training,
-            "epoch": trainer.epoch + 1,
-            "batch": trainer.guard.batch_index,
-            "step": int(trainer.ema.updates) if trainer.ema else 0,
-            "since_step": self._since_step,
-            "void": trainer.guard.void,
-            "means": trainer.means(),
-            "loss": float(trainer.loss.detach()),
-            "loss_names": list(trainer.loss_names),
-            "metrics": dict(trainer.metrics or {}),
-            "ranks": every,
-        }
+            "training": self._training, "epoch": trainer.epoch + 1, "batch": trainer.guard.batch_index,
+            "step": int(trainer.ema.updates) if trainer.ema else 0, "since_step": self._since_step,
+            "void": trainer.guard.void, "means": trainer.means(), "loss": float(trainer.loss.detach()),
+            "loss_names": list(trainer.loss_names), "metrics": dict(trainer.metrics or {}), "ranks": every,
+        }  # fmt: skip
 
     def _document(
         self, copy: HostCopy, part: training_state.State, with_gradients: bool
