@@ -48,13 +48,13 @@ class Forked:
     """What a supervisor asks of a helper that it has started."""
 
     def __init__(self, pid: int) -> None:
-        self.pid, self.returncode = pid, 0
+        self.pid = pid
+        self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        ended, status = os.waitpid(self.pid, os.WNOHANG)
-        if not ended:
-            return None
-        self.returncode = os.waitstatus_to_exitcode(status)
+        if self.returncode is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if ended else None
         return self.returncode
 
 
