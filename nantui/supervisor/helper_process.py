@@ -58,10 +58,10 @@ def helper(
         started(child)
         until = time.monotonic() + limit_s
         while child.poll() is None:
-            pump(POLL_S)
-            if child.poll() is None and time.monotonic() > until:
+            if time.monotonic() > until:
                 child.kill()
                 raise TimeoutError(f"nothing for {limit_s:.0f} s")
+            pump(POLL_S)
         said, complained = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))
     for text in (said, *reversed(said.splitlines())):
         with contextlib.suppress(ValueError):
