@@ -37,8 +37,8 @@ from nantui.supervisor.ports import RunPort
 
 LIMIT_S = 30.0
 """How long the driver may take to answer: seconds a GPU where nothing keeps it awake."""
-FULL_SHARE = 0.9
-"""Without an earlier peak a GPU is refused only when others hold nearly all of it."""
+LITTLE_SHARE, LITTLE_GB = 0.1, 4.0
+"""Without an earlier peak a GPU is refused only where others leave less than this share of it and less GB."""
 EMPTY_SHARE = 0.02
 """A GPU of which others hold no more is as empty as it gets: waiting for more room would be for ever."""
 POLL_S, STOP_POLL_S = 5.0, 0.5
@@ -159,8 +159,8 @@ def gpu_shortages(gpus: Iterable[Gpu], layout: RunLayout | None, train: Settings
 
 
 def _shortage(gpu: Gpu, needed_gb: float | None) -> str:
-    others, room = gpu.others_gb, FULL_SHARE * gpu.total_gb if needed_gb is None else gpu.total_gb - needed_gb
-    if others <= max(room, EMPTY_SHARE * gpu.total_gb):
+    others, little = gpu.others_gb, min(LITTLE_GB, LITTLE_SHARE * gpu.total_gb)
+    if others <= max(gpu.total_gb - (little if needed_gb is None else needed_gb), EMPTY_SHARE * gpu.total_gb):
         return ""
     who = ", ".join(sorted({one.user or f"process {one.pid}" for one in gpu.processes if not one.ours}))
     need = f", this run needs {needed_gb:.1f} GB" if needed_gb is not None else ""

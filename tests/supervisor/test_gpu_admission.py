@@ -19,9 +19,9 @@ from nantui.supervisor.client import submit, wait
 from tests.waiting import eventually
 
 
-def gpu(index=0, others_gb=0.0):
+def gpu(index=0, others_gb=0.0, total_gb=80.0):
     processes = (GpuProcess(1, others_gb, False, "eve"),) if others_gb else ()
-    return Gpu(index, "GPU", 80.0, others_gb, None, None, None, None, processes)
+    return Gpu(index, "GPU", total_gb, others_gb, None, None, None, None, processes)
 
 
 @pytest.fixture
@@ -107,11 +107,14 @@ def test_a_run_that_nearly_filled_its_gpu_may_have_it_again(layout, held_gb, fil
     assert "held by eve" in shortages(layout)[0]
 
 
-def test_without_an_earlier_peak_only_a_full_gpu_is_refused(held_gb):
-    held_gb(60)
-    assert shortages(None) == []
-    held_gb(79)
-    assert "held by eve" in shortages(None)[0]
+@pytest.mark.parametrize(("total_gb", "enough_gb"), [(150.8, 5), (80, 5), (24, 3), (8, 1)])
+def test_without_an_earlier_peak_only_a_gpu_of_which_little_is_left_is_refused(total_gb, enough_gb):
+    def found(left_gb):
+        one = gpu(total_gb=total_gb, others_gb=total_gb - left_gb)
+        return gpu_admission.gpu_shortages([one], None, {})
+
+    assert found(enough_gb) == []
+    assert "held by eve" in found(enough_gb / 2)[0]
 
 
 def test_a_refusal_says_what_to_do_after_a_moment_for_what_has_just_ended(monkeypatch):
