@@ -29,16 +29,12 @@ from nantui.machine.patient_output import print_patiently
 from nantui.machine.waiting_process import BECOME, LARGEST, MOST_DESCRIPTORS
 from nantui.paths import go_to_work
 
-TORCHRUN = "torch.distributed.run"
-IMPORTED = {
-    entry_points.WORKER: (
-        "nantui.worker.ultralytics_api", "nantui.worker.points.going_on", "nantui.worker.trainer",
-        "ultralytics.models", "torchvision", "matplotlib.font_manager", "requests",
-    ),
-    TORCHRUN: (TORCHRUN, "torchvision"),
-}  # fmt: skip
-"""What a worker imports before its first step, in this order (`nantui.worker.__main__.train`), and what of it
-a rebase needs that a fork of torchrun does. torchvision takes as long as all before it.
+IMPORTED = (
+    "nantui.worker.ultralytics_api", "nantui.worker.points.going_on", "nantui.worker.trainer",
+    "ultralytics.models", "torchvision", "matplotlib.font_manager", "requests",
+)  # fmt: skip
+"""What a worker imports before its first step, in this order (`nantui.worker.__main__.train`); torchvision
+takes as long as all before it. Another, torchrun, imports itself: what a rebase needs more takes 0.3 s.
 """
 NO_ANSWER, NOT_YET = 255, -1
 
@@ -84,7 +80,7 @@ def _importing(module: str) -> Iterator[str]:
     if worker:  # another, torchrun, starts interpreters: they begin where it does (`WORK_IN`)
         print_patiently()
         go_to_work()
-    for name in IMPORTED.get(module, (module,)):
+    for name in IMPORTED if worker else (module,):
         try:
             importlib.import_module(name)
         except Exception as error:

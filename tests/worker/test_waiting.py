@@ -107,7 +107,7 @@ def test_a_fork_of_it_does_what_is_asked_and_holds_a_lock_as_a_child_would(
     ("waiting", "needed"),
     [
         (entry_points.WORKER, ["torch._dynamo", "ultralytics.models", "matplotlib.font_manager"]),
-        ("torch.distributed.run", ["torch._dynamo"]),
+        ("torch.distributed.run", ["torch.distributed.launcher.api"]),
     ],
     indirect=["waiting"],
 )
@@ -122,7 +122,7 @@ def test_what_takes_long_is_soon_there_and_never_imported_twice(
     )
 
 
-@pytest.mark.parametrize("waiting", ["torch.distributed.run"], indirect=True)
+@pytest.mark.parametrize("waiting", [entry_points.WORKER], indirect=True)
 def test_what_is_asked_is_done_while_the_rest_is_imported(
     waiting: WaitingProcess, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
