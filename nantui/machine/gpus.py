@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -28,6 +29,8 @@ UNCORRECTED = (1, 1)
 """NVML_MEMORY_ERROR_TYPE_UNCORRECTED, NVML_AGGREGATE_ECC (nvml.h)."""
 LOAD_S = 0.2
 """What is shorter says nothing of how busy the cores are."""
+ANSWERS_S = 30.0
+"""How long the driver may take to answer: seconds a GPU where nothing keeps it awake."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,15 @@ class Sampler:
         except Exception as error:  # NVMLError is only known once the import worked
             return None, f"no GPU: {error}"
         return pynvml, ""
+
+
+def all_gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs of this machine, none where the driver does not answer: one that hangs stops nobody."""
+    found: list[Gpu] = []
+    asking = threading.Thread(target=lambda: found.extend(Sampler().sample().gpus), daemon=True)
+    asking.start()
+    asking.join(ANSWERS_S)
+    return tuple(found)
 
 
 def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:

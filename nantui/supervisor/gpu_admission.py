@@ -20,7 +20,7 @@ from typing import Any
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
-from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, uses_no_gpu
+from nantui.machine.gpus import ANSWERS_S, GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, uses_no_gpu
 from nantui.run import commands
 from nantui.run.atomic_files import read_json
 from nantui.run.commands import Command
@@ -35,8 +35,6 @@ from nantui.supervisor.gpu_marks import SOON_S, uncorrected
 from nantui.supervisor.helper_process import helper
 from nantui.supervisor.ports import RunPort
 
-LIMIT_S = 30.0
-"""How long the driver may take to answer: seconds a GPU where nothing keeps it awake."""
 LITTLE_SHARE, LITTLE_GB = 0.1, 4.0
 """Without an earlier peak a GPU is refused only where others leave less than this share of it and less GB."""
 EMPTY_SHARE = 0.02
@@ -87,7 +85,7 @@ def _asked(port: RunPort, train: Settings) -> JsonObject:
     try:
         answer = helper(
             entry_points.GPU_ADMISSION, request, python=sys.executable, pump=port.pump,
-            started=port.start_helper, limit_s=LIMIT_S,
+            started=port.start_helper, limit_s=ANSWERS_S,
         )  # fmt: skip
     except (UserError, OSError) as error:
         port.say(f"the GPUs cannot be asked: {error}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
 
+from nantui.machine import gpus
 from nantui.machine.gpus import Sampler
 
 
@@ -101,3 +103,13 @@ def test_the_host_is_this_one(tmp_path):
     assert 0 < host.memory_used_gb < host.memory_total_gb
     assert 0 < host.disk_free_gb <= host.disk_total_gb
     assert 0 < host.ours_gb < host.memory_total_gb
+
+
+def test_a_driver_that_hangs_stops_nobody(monkeypatch):
+    hung = threading.Event()
+    monkeypatch.setattr(gpus, "ANSWERS_S", 0.05)
+    monkeypatch.setitem(sys.modules, "pynvml", nvml_of(nvmlInit=hung.wait))
+    assert gpus.all_gpus() == ()
+    hung.set()
+    monkeypatch.setattr(gpus, "ANSWERS_S", 60)
+    assert [gpu.name for gpu in gpus.all_gpus()] == ["NVIDIA H100"]

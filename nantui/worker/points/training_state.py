@@ -147,20 +147,14 @@ def checkpoint_of(trainer: Any, ema: torch.nn.Module, copied: State, part: State
 
     stopper = trainer.stopper
     return {
-        "epoch": trainer.epoch - 1,
-        "best_fitness": trainer.best_fitness,
+        "epoch": trainer.epoch - 1, "best_fitness": trainer.best_fitness,
         "stopper": {"best_fitness": stopper.best_fitness, "best_epoch": stopper.best_epoch},
-        "model": None,
-        "ema": ema,
-        "updates": trainer.ema.updates,
-        "optimizer": copied["optimizer"],
-        "scaler": trainer.scaler.state_dict(),
-        "train_args": dict(vars(trainer.args)),
+        "model": None, "ema": ema, "updates": trainer.ema.updates, "optimizer": copied["optimizer"],
+        "scaler": trainer.scaler.state_dict(), "train_args": dict(vars(trainer.args)),
         "train_metrics": {**(trainer.metrics or {}), "fitness": trainer.fitness},
-        "date": datetime.now().astimezone().isoformat(),
-        "version": __version__,
+        "date": datetime.now().astimezone().isoformat(), "version": __version__,
         PART: {**part, "weights": copied["weights"], "grads": copied.get("grads")},
-    }
+    }  # fmt: skip
 
 
 def restore(trainer: Any, checkpoint: Mapping[str, Any]) -> None:
