@@ -19,7 +19,7 @@ from nantui.commands import cockpit, common
 from nantui.commands.watching import foreground
 from nantui.entry_points import command_line
 from nantui.errors import FAILED, UserError, refused
-from nantui.machine.gpus import Sampler, all_gpus, chosen, device_count, has_bf16, uses_no_gpu
+from nantui.machine.gpus import Sampler, chosen, device_count, has_bf16, uses_no_gpu
 from nantui.recovery.run_facts import classes_of, gpus_of
 from nantui.run.atomic_files import write_atomic
 from nantui.run.binding import begin_records, bind
@@ -139,7 +139,9 @@ def make_run(arguments: argparse.Namespace, *, start: bool = True) -> Path:
         return where
     device = train.get("device")
     if start and not arguments.wait_gpu and not uses_no_gpu(device):
-        ensure_gpu_memory(lambda: gpu_shortages(chosen(all_gpus(), device), None, train), wait_for_it=False)
+        ensure_gpu_memory(
+            lambda: gpu_shortages(chosen(Sampler().sample().gpus, device), None, train), wait_for_it=False
+        )
     if start and arguments.nnodes > 1:
         # Tried before anything is made; the supervisor opens it again when it waits.
         open_endpoint(arguments.endpoint)[0].close()
@@ -213,7 +215,7 @@ def refuse_alone(train: dict[str, object], elsewhere: Mapping[str, object]) -> N
     if elsewhere and not elsewhere["device"]:
         raise UserError("several nodes: say device=, those of each node")
     if not (elsewhere or train.get("device")):
-        train["device"] = "0" if Sampler().sample().gpus else "cpu"
+        train["device"] = "0" if Sampler().sample(within_s=None).gpus else "cpu"
 
 
 def read_config(path: Path | None, schema: Schema, python: str | None = None) -> dict[str, object]:

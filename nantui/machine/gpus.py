@@ -31,6 +31,7 @@ LOAD_S = 0.2
 """What is shorter says nothing of how busy the cores are."""
 ANSWERS_S = 30.0
 """How long the driver may take to answer: seconds a GPU where nothing keeps it awake."""
+SILENT = "no answer yet from the GPU driver"
 
 
 @dataclass(frozen=True)
@@ -117,22 +118,36 @@ class Sampler:
         self._run = run or Path.cwd()
         psutil.cpu_percent(percpu=True)
         self._moved = _moved()
+        self._asking, self._asked = threading.Thread(), 0.0
+        self._told: tuple[tuple[Gpu, ...], str] = ((), SILENT)
 
-    def sample(self, pids: Collection[int] = ()) -> Sample:
-        """Return what is now; `pids` are the processes of the run. Never raises for missing hardware."""
+    def sample(self, pids: Collection[int] = (), within_s: float | None = ANSWERS_S) -> Sample:
+        """Return what is now; `pids` are the processes of the run. Never raises for missing hardware.
+
+        What the driver says later than `within_s` is for the next sample: one that hangs stops nobody.
+        """
         ours = frozenset(pids)
         before, self._moved = self._moved, _moved()
         seconds = max(0.001, self._moved["t"] - before["t"])
         rates = {name: (self._moved[name] - before[name]) / 1e6 / seconds for name in before if name != "t"}
         host = _host(self._run, ours, rates)
         host = host if seconds >= LOAD_S else replace(host, cpu=None)
+        if not self._asking.is_alive():
+            self._asking = threading.Thread(target=self._ask, args=(ours,), daemon=True)
+            self._asked = time.monotonic()
+            self._asking.start()
+        self._asking.join(within_s)
+        if self._asking.is_alive() and time.monotonic() - self._asked > ANSWERS_S:
+            self._told = (), SILENT
+        return Sample(time.time(), self._told[0], host, self._told[1])
+
+    def _ask(self, ours: frozenset[int]) -> None:
         nvml, note = self._nvml
         try:
             count = nvml.nvmlDeviceGetCount() if nvml else 0
-            gpus = tuple(gpu for index in range(count) if (gpu := _gpu(nvml, index, ours)))
+            self._told = tuple(gpu for index in range(count) if (gpu := _gpu(nvml, index, ours))), note
         except nvml.NVMLError as error:
-            gpus, note = (), f"no GPU: {error}"
-        return Sample(time.time(), gpus, host, note)
+            self._told = (), f"no GPU: {error}"
 
     @cached_property
     def _nvml(self) -> tuple[Any, str]:
@@ -146,15 +161,6 @@ class Sampler:
         except Exception as error:  # NVMLError is only known once the import worked
             return None, f"no GPU: {error}"
         return pynvml, ""
-
-
-def all_gpus() -> tuple[Gpu, ...]:
-    """Return the GPUs of this machine, none where the driver does not answer: one that hangs stops nobody."""
-    found: list[Gpu] = []
-    asking = threading.Thread(target=lambda: found.extend(Sampler().sample().gpus), daemon=True)
-    asking.start()
-    asking.join(ANSWERS_S)
-    return tuple(found)
 
 
 def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:
@@ -176,19 +182,16 @@ def _gpu(nvml: Any, index: int, ours: frozenset[int]) -> Gpu | None:
     watts, limit = ask("nvmlDeviceGetPowerUsage"), ask("nvmlDeviceGetEnforcedPowerLimit")
     running = ask("nvmlDeviceGetComputeRunningProcesses") or ()
     return Gpu(
-        index=index,
-        name=ask("nvmlDeviceGetName") or "GPU",
-        total_gb=memory.total / GIGABYTE,
-        used_gb=memory.used / GIGABYTE,
+        index=index, name=ask("nvmlDeviceGetName") or "GPU",
+        total_gb=memory.total / GIGABYTE, used_gb=memory.used / GIGABYTE,
         busy=None if rates is None else float(rates.gpu),
         celsius=ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
-        watts=None if watts is None else watts / 1000,
-        watts_limit=None if limit is None else limit / 1000,
+        watts=None if watts is None else watts / 1000, watts_limit=None if limit is None else limit / 1000,
         processes=tuple(_process(one.pid, one.usedGpuMemory, one.pid in ours) for one in running),
         capability=None if version is None else version[0] + version[1] / 10,
         address=getattr(ask("nvmlDeviceGetPciInfo"), "busId", "").lower().partition(".")[0][-10:],
         uncorrected=ask("nvmlDeviceGetTotalEccErrors", *UNCORRECTED),
-    )
+    )  # fmt: skip
 
 
 def _memory(nvml: Any, handle: Any) -> Any:
@@ -227,19 +230,13 @@ def _host(run: Path, ours: frozenset[int], rates: Mapping[str, float]) -> Host:
     shared, disk = _disk(Path("/dev/shm")), _disk(run)
     busy = psutil.cpu_percent(percpu=True)
     return Host(
-        cpu=sum(busy) / len(busy) if busy else 0.0,
-        cores=psutil.cpu_count() or 1,
-        load=psutil.getloadavg()[0],
-        memory_total_gb=memory.total / GIGABYTE,
+        cpu=sum(busy) / len(busy) if busy else 0.0, cores=psutil.cpu_count() or 1,
+        load=psutil.getloadavg()[0], memory_total_gb=memory.total / GIGABYTE,
         memory_used_gb=(memory.total - memory.available) / GIGABYTE,
-        shared_total_gb=shared[0],
-        shared_used_gb=shared[0] - shared[1],
-        disk_total_gb=disk[0],
-        disk_free_gb=disk[1],
-        ours_gb=sum(map(_resident_gb, ours)),
-        busy=tuple(busy),
-        moved=rates,
-    )
+        shared_total_gb=shared[0], shared_used_gb=shared[0] - shared[1],
+        disk_total_gb=disk[0], disk_free_gb=disk[1],
+        ours_gb=sum(map(_resident_gb, ours)), busy=tuple(busy), moved=rates,
+    )  # fmt: skip
 
 
 def _disk(path: Path) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.checkpoint.verdict import Verdict
-from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, all_gpus, chosen, device_count, has_bf16, uses_no_gpu
+from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, device_count, has_bf16, uses_no_gpu
 from nantui.run.events import InEffect, newest
 from nantui.run.record import RunRecord, in_full
 from nantui.run.spec import read_args
@@ -37,7 +37,7 @@ def measured(
 
 def gpus_of(device: object) -> list[Gpu]:
     """Return the GPUs of this machine that `device` means; all of them where it cannot be told which."""
-    gpus = () if uses_no_gpu(device) else all_gpus()
+    gpus = () if uses_no_gpu(device) else Sampler().sample().gpus
     return chosen(gpus, device) or list(gpus)
 
 

@@ -191,7 +191,7 @@ def main() -> int:
     """
     request = read_json(Path(sys.argv[1])) or {}
     layout, train = RunLayout(Path(str(request.get("run")))), request.get("train")
-    gpus = chosen(Sampler().sample().gpus, request.get("device"))
+    gpus = chosen(Sampler().sample(within_s=None).gpus, request.get("device"))
     lacks = gpu_shortages(gpus, layout, train if isinstance(train, dict) else {})
     print(json.dumps({"ok": True, "lacks": lacks, "gpus": uncorrected(gpus)}))
     return 0

@@ -66,12 +66,12 @@ def age(seconds: float) -> str:
 
 
 def size(count: float | None) -> str:
-    """Return a number of bytes with one decimal and a decimal unit, at most 8 characters."""
+    """Return a number of bytes with a unit, e.g. `21.4 MB`, `273 MB`, at most 7 characters."""
     if count is None or not math.isfinite(count):
         return NOTHING
     for limit, unit in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if count >= limit:
-            return f"{count / limit:.1f} {unit}"
+            return f"{count / limit:.{0 if count >= 99.95 * limit else 1}f} {unit}"
     return f"{int(count)} B"
 
 

@@ -105,11 +105,17 @@ def test_the_host_is_this_one(tmp_path):
     assert 0 < host.ours_gb < host.memory_total_gb
 
 
-def test_a_driver_that_hangs_stops_nobody(monkeypatch):
-    hung = threading.Event()
-    monkeypatch.setattr(gpus, "ANSWERS_S", 0.05)
-    monkeypatch.setitem(sys.modules, "pynvml", nvml_of(nvmlInit=hung.wait))
-    assert gpus.all_gpus() == ()
-    hung.set()
-    monkeypatch.setattr(gpus, "ANSWERS_S", 60)
-    assert [gpu.name for gpu in gpus.all_gpus()] == ["NVIDIA H100"]
+def test_a_driver_that_hangs_stops_nobody_and_is_asked_again_once_it_answers(sampler_with, monkeypatch):
+    goes_on = threading.Event()
+    goes_on.set()
+    sampler = sampler_with(nvml_of(nvmlDeviceGetHandleByIndex=lambda index: goes_on.wait() and index))
+    assert [gpu.name for gpu in sampler.sample().gpus] == ["NVIDIA H100"]
+    goes_on.clear()
+    late = sampler.sample(within_s=0.01)
+    assert [gpu.name for gpu in late.gpus] == ["NVIDIA H100"], "as it was, for a while"
+    monkeypatch.setattr(gpus, "ANSWERS_S", 0.0)
+    hung = sampler.sample(within_s=0.01)
+    assert (hung.gpus, hung.note) == ((), gpus.SILENT) and hung.host.memory_total_gb > 0
+    goes_on.set()
+    assert [gpu.name for gpu in sampler.sample(within_s=60).gpus] == ["NVIDIA H100"]
+    assert sampler.sample(within_s=60).note == ""

@@ -7,12 +7,13 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nantui.errors import UserError
-from nantui.machine.gpus import Gpu
+from nantui.machine.gpus import Gpu, Host, Sample
 from nantui.recovery import __main__ as act
 from nantui.recovery import plan_inputs, rollback, run_facts
 from nantui.recovery.history import earlier_recoveries
@@ -117,7 +118,9 @@ def test_what_a_kill_inside_an_atomic_write_leaves_is_cleared_away(layout: RunLa
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, *gpus: Gpu) -> None:
-    monkeypatch.setattr(run_facts, "all_gpus", lambda: gpus)
+    host = Host(0, 2, 0, 8, 1, 1, 0, 10, 5, 0)
+    sampler = SimpleNamespace(sample=lambda: Sample(0.0, gpus, host))
+    monkeypatch.setattr(run_facts, "Sampler", lambda: sampler)
 
 
 def a_gpu(index: int, gib: float, capability: float | None = 9.0) -> Gpu:

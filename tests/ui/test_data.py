@@ -49,6 +49,19 @@ def test_durations(seconds, said):
     assert words.duration(seconds) == said
 
 
+@given(st.integers(0, 10**15 - 1))
+def test_sizes_leave_a_gap_in_a_column_of_eight(count_of_bytes):
+    assert len(words.size(count_of_bytes)) <= 7
+
+
+@pytest.mark.parametrize(
+    ("count_of_bytes", "said"),
+    [(0, "0 B"), (999, "999 B"), (21_437_000, "21.4 MB"), (237_700, "238 kB"), (999_960, "1000 kB")],
+)
+def test_sizes(count_of_bytes, said):
+    assert words.size(count_of_bytes) == said
+
+
 @given(st.floats(allow_nan=True, allow_infinity=True))
 def test_numbers_are_short(value):
     assert len(words.number(value)) <= 9

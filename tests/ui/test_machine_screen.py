@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from nantui.machine.gpus import GpuProcess, Sampler
+from nantui.machine.gpus import SILENT, GpuProcess, Sampler
 from nantui.ui.model.snapshot import StepCurves
 from nantui.ui.screens.machine import step_split
 from nantui.ui.widgets.chart_wall import ChartWall
@@ -32,6 +32,12 @@ async def test_curves_processes_and_cores_are_shown(cockpit, backend):
         assert text.index("notebook.py") < text.index("runs/demo"), "the largest first"
         use = driver.app.screen.query_one(ChartWall).pictures[0]
         assert [(curve.name, curve.ys[-1]) for curve in use.curves] == [("0", 97.0), ("1", 95.0)]
+
+
+async def test_a_driver_that_hangs_is_named_and_the_host_is_shown_all_the_same(cockpit, backend):
+    backend.machine = replace(backend.machine, gpus=(), note=SILENT)
+    async with cockpit(backend=backend) as driver:
+        assert "RAM" in await driver.until("GPUs: no answer")
 
 
 async def test_only_processes_of_the_run_are_ended(cockpit, backend):

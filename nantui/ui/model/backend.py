@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], bool]
 Presets = Sequence[str] | None
+LOOK_S = 2.0  # how often the panel of the machine looks
 
 
 class Backend:
@@ -144,7 +145,7 @@ class Backend:
         return Schema.load(self.python)
 
     def hardware(self, run: Path, pids: Sequence[int]) -> Sample:
-        """Return one sample of GPUs and host, for a thread."""
+        """Return one sample of GPUs and host, for a thread; a driver that takes long is not waited for."""
         from nantui.machine.gpus import Sampler
         from nantui.machine.process_identity import host_id
         from nantui.run.layout import RunLayout
@@ -152,6 +153,6 @@ class Backend:
 
         if run not in self._samplers:
             self._samplers[run] = Sampler(run)
-        sample = self._samplers[run].sample(pids)
+        sample = self._samplers[run].sample(pids, within_s=LOOK_S)
         hosts = RunLayout(run).hosts
         return replace(sample, elsewhere=samples_elsewhere(hosts, host_id(), sample.t))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from textual.binding import Binding
 from textual.geometry import Size
 
-from nantui.machine.gpus import Gpu, Host, Sample
+from nantui.machine.gpus import SILENT, Gpu, Host, Sample
 from nantui.ui.charts.canvas import spark
 from nantui.ui.charts.series import Curve, Picture, apart, stroke
 from nantui.ui.format import clean, gigabytes
@@ -133,7 +133,8 @@ class HardwarePanel(LinesWidget, can_focus=True):
         sample = self.sample
         if sample is None:
             return [[("machine", "title")], [("measuring..", "muted")]]
-        where = count(len(sample.gpus), "GPU") if sample.gpus else "no GPU"
+        none = "GPUs: no answer" if sample.note == SILENT else "no GPU"
+        where = count(len(sample.gpus), "GPU") if sample.gpus else none
         title = ("machine", "cursor" if self.has_focus else "title")
         lines = [spread([title], [(where, "muted")], width, self.glyphs.rule)]
         host = self._host(sample.host, width)
