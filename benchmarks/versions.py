@@ -235,7 +235,9 @@ def without_torch(python: Path) -> Iterator[Found]:
             done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, env=trained_beside())
         lines = done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]]
         failed = [line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
-        yield Found(room, done.returncode == 0, "; ".join([lines[-1].strip("= "), *failed[:8]]), True)
+        why = [line for line in lines if line.startswith("E  ")]
+        told = [lines[-1].strip("= "), *failed[:8], *why[:8]]
+        yield Found(room, done.returncode == 0, "; ".join(told), True)
 
 
 def trained_beside() -> dict[str, str]:
