@@ -215,7 +215,7 @@ def refuse_alone(train: dict[str, object], elsewhere: Mapping[str, object]) -> N
     if elsewhere and not elsewhere["device"]:
         raise UserError("several nodes: say device=, those of each node")
     if not (elsewhere or train.get("device")):
-        train["device"] = "0" if Sampler().sample(within_s=None).gpus else "cpu"
+        train["device"] = "0" if Sampler().sample(within_s=None).gpus else "cpu"  # however long it takes
 
 
 def read_config(path: Path | None, schema: Schema, python: str | None = None) -> dict[str, object]:

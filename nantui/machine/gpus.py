@@ -146,7 +146,7 @@ class Sampler:
         try:
             count = nvml.nvmlDeviceGetCount() if nvml else 0
             self._told = tuple(gpu for index in range(count) if (gpu := _gpu(nvml, index, ours))), note
-        except nvml.NVMLError as error:
+        except Exception as error:  # NVML's, as a rule: here nobody else would hear of any
             self._told = (), f"no GPU: {error}"
 
     @cached_property

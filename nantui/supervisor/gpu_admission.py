@@ -36,7 +36,7 @@ from nantui.supervisor.helper_process import helper
 from nantui.supervisor.ports import RunPort
 
 LITTLE_SHARE, LITTLE_GB = 0.1, 4.0
-"""Without an earlier peak a GPU is refused only where others leave less than this share of it and less GB."""
+"""Without an earlier peak a GPU is refused only where others leave less than this share and so many GB."""
 EMPTY_SHARE = 0.02
 """A GPU of which others hold no more is as empty as it gets: waiting for more room would be for ever."""
 POLL_S, STOP_POLL_S = 5.0, 0.5
