@@ -108,7 +108,7 @@ def admitted(port, kind="train", **options):
 
 def test_a_driver_that_hangs_refuses_nobody(driver, port, monkeypatch):
     driver({**HEALTHY, "sleep": 60})
-    monkeypatch.setattr(gpu_admission, "LIMIT_S", 1.0)
+    monkeypatch.setattr(gpu_admission, "ANSWERS_S", 1.0)
     assert admitted(port) == {}
     assert port.said == ["the GPUs cannot be asked: nothing for 1 s"]
     assert port.started[0].wait(10) == -signal.SIGKILL
