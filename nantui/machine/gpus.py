@@ -22,7 +22,8 @@ from typing import Any
 import psutil
 
 GIGABYTE, GIBIBYTE = 1e9, 2**30
-"""The driver's figures are in GB here; PyTorch's, in steps.csv, in GiB."""
+GIB_GB = GIBIBYTE / GIGABYTE
+"""GB in a GiB: the driver's figures are in GB here; PyTorch's, in steps.csv, in GiB."""
 BF16_SINCE = 8.0
 """The CUDA compute capability from which a GPU has bfloat16 itself (`torch.cuda.is_bf16_supported`)."""
 UNCORRECTED = (1, 1)
@@ -124,7 +125,8 @@ class Sampler:
     def sample(self, pids: Collection[int] = (), within_s: float | None = ANSWERS_S) -> Sample:
         """Return what is now; `pids` are the processes of the run. Never raises for missing hardware.
 
-        What the driver says later than `within_s` is for the next sample: one that hangs stops nobody.
+        What the driver says more than `within_s` after it was asked is for a later sample: one that hangs
+        stops nobody, and no sampler for longer than that in all.
         """
         ours = frozenset(pids)
         before, self._moved = self._moved, _moved()
@@ -136,7 +138,7 @@ class Sampler:
             self._asking = threading.Thread(target=self._ask, args=(ours,), daemon=True)
             self._asked = time.monotonic()
             self._asking.start()
-        self._asking.join(within_s)
+        self._asking.join(within_s and max(0.0, within_s - (time.monotonic() - self._asked)))
         if self._asking.is_alive() and time.monotonic() - self._asked > ANSWERS_S:
             self._told = (), SILENT
         return Sample(time.time(), self._told[0], host, self._told[1])

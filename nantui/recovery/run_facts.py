@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.checkpoint.verdict import Verdict
-from nantui.machine.gpus import GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, device_count, has_bf16, uses_no_gpu
+from nantui.machine.gpus import GIB_GB, GIBIBYTE, Gpu, Sampler, chosen, device_count, has_bf16, uses_no_gpu
 from nantui.run.events import InEffect, newest
 from nantui.run.record import RunRecord, in_full
 from nantui.run.spec import read_args
@@ -31,7 +31,7 @@ def measured(
     peak, filled = step.memory_peak() if step else (math.nan, False)
     if not math.isfinite(peak) or peak <= 0 or not gpus:
         return None
-    smallest = min(gpu.total_gb for gpu in gpus) * GIGABYTE / GIBIBYTE
+    smallest = min(gpu.total_gb for gpu in gpus) / GIB_GB
     return Measured(peak, smallest, device_count(device), weights_gb(verdicts), filled)
 
 

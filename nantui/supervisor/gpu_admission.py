@@ -20,7 +20,7 @@ from typing import Any
 
 from nantui import entry_points
 from nantui.errors import FAILED, UserError
-from nantui.machine.gpus import ANSWERS_S, GIBIBYTE, GIGABYTE, Gpu, Sampler, chosen, uses_no_gpu
+from nantui.machine.gpus import ANSWERS_S, GIB_GB, Gpu, Sampler, chosen, uses_no_gpu
 from nantui.run import commands
 from nantui.run.atomic_files import read_json
 from nantui.run.commands import Command
@@ -182,7 +182,7 @@ def earlier_peak_gb(layout: RunLayout, then: Settings | None = None) -> float | 
             share = 1.0 if then is None else min(load({**now, **then}) / load(now), 1.0)
             peaks.append(share * reserved_gb(peak, filled and then is None, now))
     most = max(filter(math.isfinite, peaks), default=None)
-    return None if most is None else (most + CONTEXT_GB) * GIBIBYTE / GIGABYTE
+    return None if most is None else (most + CONTEXT_GB) * GIB_GB
 
 
 def main() -> int:

@@ -1,5 +1,7 @@
 """The queue among all runs: what waits and for what, moved, taken out, paused; all from the row of a run."""
 
+from threading import Event
+
 import pytest
 from textual.events import Key
 
@@ -7,6 +9,7 @@ from nantui.run.events import Incident, document_of
 from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, write_spec
 from nantui.run.status import RunStatus
+from nantui.supervisor.queue import devices
 from nantui.supervisor.queue.entries import Entry, change, read_queue
 from nantui.ui.model.backend import Backend
 from tests.ui.fakes import FakeBackend
@@ -96,14 +99,24 @@ async def test_one_is_taken_out_once_that_was_confirmed(fleet, queued):
         assert order() == ["#1 (first)", "#3 (third)"] and not (queued / "second").exists()
 
 
-async def test_the_queue_goes_on_and_is_paused(fleet, monkeypatch):
+async def test_the_queue_goes_on_and_is_paused_however_long_the_gpus_take(fleet, monkeypatch):
     monkeypatch.setattr("nantui.supervisor.queue.entries.wake", lambda: None)  # nothing trains here
+    answer = Event()
+    monkeypatch.setattr(devices, "look", lambda *_: [] if answer.wait(60) else [])
     async with fleet() as driver:
+        screen = driver.app.screen
+        await driver.eventually(lambda: screen.paused)
         await driver.press("p")
-        await driver.until("the queue goes on", absent=(", paused",))
+        await driver.until("the queue goes on")
         assert not read_queue().paused
+        answer.set()
+        await driver.eventually(lambda: screen.paused is False)
         await driver.press("p")
         await driver.until("what trains goes on", ", paused")
+        assert read_queue().paused
+        screen.paused = None
+        await driver.press("p")
+        await driver.until("the queue is still being read")
         assert read_queue().paused
 
 

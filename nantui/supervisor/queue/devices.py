@@ -9,19 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from nantui.errors import UserError
-from nantui.machine.gpus import (
-    GIBIBYTE,
-    GIGABYTE,
-    Gpu,
-    Sampler,
-    chosen,
-    uses_no_gpu,
-    visible_indexes,
-    words_of,
-)
+from nantui.machine.gpus import GIB_GB, Gpu, Sampler, chosen, uses_no_gpu, visible_indexes, words_of
 from nantui.recovery.run_facts import measured
 from nantui.run.documents import Settings
 from nantui.run.record import RunRecord
@@ -43,6 +34,7 @@ LOOK_AHEAD = 100
 """So many waiting runs are looked at in one round."""
 Peak = Callable[[Entry], float | None]
 """The GB (10^9) that a run is predicted to take of each of its GPUs, None where nothing tells."""
+_sampler = cache(Sampler)
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,7 @@ def look_at_queue() -> QueueNow:
     queue = read_queue()
     going = {entry.run: read_status(entry.layout.run) for entry in queue.in_state(GOING)}
     pids = {pid for status in going.values() for pid in status.pids}
-    waiting = look(queue, Sampler(), pids) if queue.in_state(WAITING) else []
+    waiting = look(queue, _sampler(), pids) if queue.in_state(WAITING) else []
     return QueueNow(queue, going, {turn.entry.run: turn.waits_for for turn in waiting})
 
 
@@ -153,7 +145,7 @@ def predicted_gb(entry: Entry, queue: Queue, gpu: Gpu) -> float | None:
         like, theirs = measured(RunRecord(other.layout), None, gpus=[gpu]), _settings(other)
         same = theirs is not None and theirs.get("model") == settings.get("model")
         if like and theirs and same and len(other.on) == max(1, len(words_of(entry.device))):
-            return (predict(like, theirs, settings) + CONTEXT_GB) * GIBIBYTE / GIGABYTE
+            return (predict(like, theirs, settings) + CONTEXT_GB) * GIB_GB
     return None
 
 

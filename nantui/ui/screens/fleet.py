@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
@@ -37,9 +37,6 @@ from nantui.ui.widgets.keybar import COMMANDS, HELP, JUMP, QUIT
 from nantui.ui.widgets.list_view import Document, Listing
 from nantui.ui.widgets.timeline import in_lines
 from nantui.words import count
-
-if TYPE_CHECKING:
-    from nantui.supervisor.queue.devices import QueueNow
 
 ON_ROW = ("start", "stop", "kill", "rollback", "recover", "undo", "config", "diagnosis", "labels")
 BAR, INCIDENT = 12, 20
@@ -79,7 +76,7 @@ class FleetScreen(BaseScreen):
         self._looked_at: RunStatus | None = None
         self._settling: Timer | None = None
         self.scanned: Scanned = {}, frozenset(), None
-        self.paused = False
+        self.paused: bool | None = None
 
     def body(self) -> ComposeResult:
         with Container(id="runs"):
@@ -105,7 +102,9 @@ class FleetScreen(BaseScreen):
             if not self._whole and pace.allows():
                 yield list(statuses), False
         yield statuses, True
-        yield statuses, True, look_at_queue()
+        yield statuses, True, entries.read_queue().paused  # what they wait for, by the GPUs, takes longer
+        now = look_at_queue()
+        yield statuses, True, now.queue.paused, now.waits_for
 
     def heading(self, width: int) -> list[Line]:
         runs = count(len(self.fleet.statuses), "run")
@@ -114,12 +113,15 @@ class FleetScreen(BaseScreen):
         stale = f"   stale {late} s" if late > STALE_AFTER_S else ""
         return [[("nantui ", "accent"), (short_path(self.top), "strong"), (told, "muted"), (stale, "warn")]]
 
-    def show_runs(self, statuses: list[RunStatus], whole: bool = True, now: QueueNow | None = None) -> None:
-        """Show where the runs stand; not `whole` while more are being read."""
+    def show_runs(
+        self, statuses: list[RunStatus], whole: bool = True, paused: bool | None = None,
+        waits_for: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """Show where the runs stand; not `whole` while more are being read. None is not known anew."""
         self._whole, self._arrived = whole, time.monotonic()
         self.cockpit.runs = [status.path for status in statuses]
-        if now is not None:
-            self.paused, self.fleet.waits_for = now.queue.paused, now.waits_for
+        self.paused = self.paused if paused is None else paused
+        self.fleet.waits_for = self.fleet.waits_for if waits_for is None else waits_for
         self.fleet.show_statuses(statuses, whole)
         self._fit()
 
@@ -230,7 +232,7 @@ class FleetScreen(BaseScreen):
             self._change_queue("", partial(entries.move_by, str(status.path), by))
 
     def action_pause_queue(self) -> None:
-        if self.may():
+        if self.may("the queue is still being read" if self.paused is None else ""):
             told = "the queue goes on" if self.paused else "the queue is paused: what trains goes on"
             self._change_queue(told, partial(entries.pause, not self.paused))
 
