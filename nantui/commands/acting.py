@@ -14,8 +14,10 @@ from nantui.commands import common
 from nantui.commands.watching import foreground
 from nantui.diagnosis.causes import named
 from nantui.errors import FAILED, NO, USAGE, UserError
+from nantui.machine.process_tree import members
 from nantui.recovery.agreement import would_run
 from nantui.recovery.plan import Plan, exactly, lost_with_our_runner, make_plan, plan_lines
+from nantui.run.attempts import read_attempt
 from nantui.run.binding import MOVED, STARTS, bind, standing
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
@@ -47,12 +49,11 @@ def act(
     layout = require_run(arguments.run)
     if (refused := _refused(arguments, layout, kind, question, check)) is not None:
         return refused
-
-    def show(stage: str, text: str) -> None:
-        common.say(f"{stage}: {text}")
-
     command = Command(kind, options | _python_of(arguments))
-    outcome = carry_out(layout.run, command, on_stage=show, take_over=arguments.take_over)
+    outcome = carry_out(
+        layout.run, command, take_over=arguments.take_over,
+        on_stage=lambda stage, text: common.say(f"{stage}: {text}"),
+    )  # fmt: skip
     common.say(f"{kind}: {outcome.text}")
     return 0 if outcome.ok else FAILED
 
@@ -82,6 +83,10 @@ def _refused(
 def _agreed_to_strange(arguments: argparse.Namespace, layout: RunLayout, question: str) -> bool:
     """Ask; for a run that was not made here only a person's answer or `--trust` counts, and binds it here."""
     moved = standing(layout.run) == MOVED  # by its owner: the usual answer will do
+    newest = None if moved else read_attempt(layout, layout.newest_attempt())
+    if newest and members(newest.uuid) and (place := run_of({newest.uuid})) != layout.run:
+        why = f"a copy of a run that trains in {place or 'another place'}, and would take its processes"
+        raise UserError(f"{layout.run} is {why} for its own; end that first; nothing was done", FAILED)
     if not (arguments.trust or moved) and (arguments.yes or not sys.stdin.isatty()):
         raise UserError(f"{layout.run} was not made here: --trust goes on with what is shown above", USAGE)
     if not (arguments.trust or common.confirm(arguments, question)):

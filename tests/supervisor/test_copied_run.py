@@ -167,6 +167,31 @@ def test_the_lock_of_a_living_run_does_not_hold_its_copy(
     assert run.members() and run.supervisor_alive(), "the original, whose mark the copy carries, trains on"
 
 
+@pytest.mark.parametrize("watched", [True, False])
+def test_the_copy_of_a_run_that_trains_is_not_trusted_until_that_has_ended(
+    make_run: Callable[..., StubRun],
+    tmp_path: Path,
+    stub_python: str,
+    capsys: pytest.CaptureFixture[str],
+    watched: bool,
+) -> None:
+    """What the copy says of living processes is true, but they are the original's."""
+    run = make_run("living", epochs=100000)
+    run.await_step()
+    copy = shutil.copytree(run.path, tmp_path / "copy", ignore=being_written)
+    if not watched:
+        run.kill_supervisor()
+    before = run.members()
+    status, said = told(capsys, "resume", "--trust", "--yes", "--python", stub_python, str(copy))
+    assert status == 3 and f"{copy} is a copy of a run that trains" in said and "nothing was done" in said
+    assert (str(run.path) in said) is watched
+    assert standing(copy) == STRANGE and run.members() == before
+    run.do("stop", now=True)
+    eventually(lambda: not run.members())
+    status, said = told(capsys, "resume", "--trust", "--yes", "--python", stub_python, str(copy))
+    assert standing(copy) == HERE and "is a copy" not in said
+
+
 def test_a_moved_run_asks_once_and_yes_is_an_answer(
     original: StubRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
