@@ -135,7 +135,7 @@ def help_of(action: argparse.Action) -> str:
 
 
 def _in_usage(action: argparse.Action) -> str:
-    optional = action.option_strings or action.nargs in ("?", "*")
+    optional = not action.required if action.option_strings else action.nargs in ("?", "*")
     return f"[{words_of(action)}]" if optional else words_of(action)
 
 

@@ -45,10 +45,10 @@ class Checkpoints(Listing):
             line.append((f"  scanning, {waiting} to go", "info"))
         elif bad:
             line.append((f"  {bad} not clean", "bad"))
-        labels = "".join(f"{label:>{cells}}" for label, cells in columns(width))
+        labels = "".join(f"{label:>{cells}}" for label, cells in columns(width)).lstrip()
         cells = 13 + name_cells(width) + sum(cells for _, cells in columns(width))
-        head = spread(line, [(labels.lstrip(), "faint")], cells, self.glyphs.rule)
-        return head if width_of(line) + len(labels) <= cells else line
+        head = spread(line, [(labels, "faint")], cells, self.glyphs.rule)
+        return head if width_of(line) + 2 + len(labels) <= cells else line  # a gap of two, or a rule
 
     def _row(self, index: int, width: int) -> Line:
         row = self._rows[index]
