@@ -189,7 +189,9 @@ def test_the_copy_of_a_run_that_trains_is_not_trusted_until_that_has_ended(
     run.do("stop", now=True)
     eventually(lambda: not run.members())
     status, said = told(capsys, "resume", "--trust", "--yes", "--python", stub_python, str(copy))
-    assert standing(copy) == HERE and "is a copy" not in said
+    assert status == 0 and standing(copy) == HERE
+    status, said = told(capsys, "stop", "--now", "--yes", str(copy))
+    assert status == 0 and "no process is left" in said
 
 
 def test_a_moved_run_asks_once_and_yes_is_an_answer(
