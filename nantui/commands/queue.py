@@ -204,7 +204,7 @@ def _list(arguments: argparse.Namespace) -> None:
     for entry in queue.entries:
         status = now.going.get(entry.run)
         epoch = f"epoch {status.epoch}/{status.epochs or '?'}" if status and status.epoch else ""
-        device = f"device={','.join(entry.on) or entry.device or 'any'}"
+        device = f"device={named}" if (named := ",".join(entry.on) or entry.device) else "any GPU"
         told = [epoch, entry.asks, waits.get(entry.run, ""), entry.text]
         begins = [f"#{entry.number:<5}{entry.state:<9}", printable(entry.run), device]
         print("  ".join([*begins, *(printable(text) for text in told if text)]))

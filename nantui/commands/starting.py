@@ -97,7 +97,7 @@ def ask(settings: Mapping[str, object], arguments: argparse.Namespace, schema: S
     first = {**own, **(phases[0].settings if phases else {})}
     train, ours = divided(first)
     if not train.get("model") or not train.get("data"):
-        raise UserError("what to train? nantui train model=yolov8n.pt data=path/to/data.yaml [key=value…]")
+        raise UserError("what to train? say model=yolov8n.pt data=path/to/data.yaml [key=value…]")
     return Asked(own, phases, first, train, ours)
 
 
