@@ -110,6 +110,7 @@ async def test_the_queue_goes_on_and_is_paused_however_long_the_gpus_take(fleet,
         await driver.until("the queue goes on")
         assert not read_queue().paused
         answer.set()
+        await driver.until("the queue goes on", absent=(", paused",))
         await driver.eventually(lambda: screen.paused is False)
         await driver.press("p")
         await driver.until("what trains goes on", ", paused")
