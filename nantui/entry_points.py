@@ -26,18 +26,13 @@ REBASE = "nantui.worker.checkpoints.rebase"  # a checkpoint with other settings:
 REPLAY = "nantui.worker.replay"  # a batch once more, for the diagnosis: REQUEST.json
 
 BEFORE = {
-    "nantui.supervise.main": SUPERVISOR,
-    "nantui.supervise.hosts.agent": HOST_AGENT,
-    "nantui.supervise.room": GPU_ADMISSION,
-    "nantui.supervise.notify": NOTIFY,
-    "nantui.recovery.act": RECOVERY,
-    "nantui.diagnosis.same": DATA_SET_DIGEST,
-    "nantui.training.worker": WORKER,
-    "nantui.training.launch_hosts": LAUNCH_RANKS,
-    "nantui.training.prepare": CHECK_ARGUMENTS,
-    "nantui.training.rebase": REBASE,
+    "nantui.supervise.main": SUPERVISOR, "nantui.supervise.hosts.agent": HOST_AGENT,
+    "nantui.supervise.room": GPU_ADMISSION, "nantui.supervise.notify": NOTIFY,
+    "nantui.recovery.act": RECOVERY, "nantui.diagnosis.same": DATA_SET_DIGEST,
+    "nantui.training.worker": WORKER, "nantui.training.launch_hosts": LAUNCH_RANKS,
+    "nantui.training.prepare": CHECK_ARGUMENTS, "nantui.training.rebase": REBASE,
     "nantui.training.replay": REPLAY,
-}
+}  # fmt: skip
 """Names of the version before, as a living process may still start them."""
 
 

@@ -33,17 +33,13 @@ def read(root: object) -> Metadata:
     return Metadata(
         ultralytics=has_module and ("train_args" in said or "epoch" in said),
         point=items_of(said.get(PART)) is not None,
-        epoch=epoch if type(epoch) is int and 0 <= epoch < _LARGEST else None,
-        date=_line(said.get("date")),
-        version=_line(said.get("version")),
-        fitness=float(fitness) if type(fitness) in (int, float) else None,
+        epoch=epoch if type(epoch) is int and 0 <= epoch < _LARGEST else None, date=_line(said.get("date")),
+        version=_line(said.get("version")), fitness=float(fitness) if type(fitness) in (int, float) else None,
         updates=_plain(said.get("updates"), 0, [1, 0]) if type(said.get("updates")) is int else None,
-        has_optimizer=items_of(said.get("optimizer")) is not None,
-        train_args=_table(said.get("train_args")),
-        train_metrics=metrics,
-        results={key: value for key, value in results.items() if type(value) is list},
+        has_optimizer=items_of(said.get("optimizer")) is not None, train_args=_table(said.get("train_args")),
+        train_metrics=metrics, results={key: value for key, value in results.items() if type(value) is list},
         bad_state=tuple(_bad_state(said)),
-    )
+    )  # fmt: skip
 
 
 def _bad_state(said: Mapping[str, object]) -> Iterator[tuple[str, str]]:

@@ -31,11 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--imgsz", type=int, help="image size of the training; default: the run's, or 640")
     parser.add_argument("--run", metavar="RUN", help="take task, imgsz and single_cls from this run")
     common.add_flags(
-        parser,
-        images="look into the images as well",
+        parser, images="look into the images as well",
         quarantine="put images with errors on the run's quarantine list",
         undo_quarantine="take the last change of that list back",
-    )
+    )  # fmt: skip
     common.add_list(parser, "--leave-out", "IMAGE", "put these images on the run's quarantine list")
     common.add_flags(parser, csv="all findings as CSV on stdout")
     jobs = "processes that read; default: one a processor, 8 at most; one alone below 4,096 images"

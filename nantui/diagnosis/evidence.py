@@ -106,16 +106,14 @@ class Ranked:
         """Return the cause as it stands in `nantui diagnose --json`."""
         moved = [(item, item.ratios[self.cause]) for item in self.evidence]
         return {
-            "cause": self.cause,
-            "title": self.title,
-            "prior": round(self.prior, 4),
+            "cause": self.cause, "title": self.title, "prior": round(self.prior, 4),
             "probability": round(self.probability, 4),
             "evidence": [f"{item.text} ({ratio_text(ratio)}, {item.source})" for item, ratio in moved],
             "details": [
                 {"name": item.name, "text": item.text, "source": item.source, "ratio": ratio}
                 for item, ratio in moved
             ],
-        }
+        }  # fmt: skip
 
 
 def rank_causes(evidence: Iterable[Evidence]) -> list[Ranked]:
@@ -418,11 +416,9 @@ def labels(facts: TroubleFacts) -> Iterator[Evidence | str]:
         return
     try:
         report = check_data_set(
-            load_data_set(Path(data)),
-            facts.settings,
-            splits=["train"],
+            load_data_set(Path(data)), facts.settings, splits=["train"],
             progress=lambda done, total: time.monotonic() - began > LABELS_S,
-        )
+        )  # fmt: skip
     except (UserError, OSError) as error:
         yield f"the labels: {error}"
         return

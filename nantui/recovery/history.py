@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from nantui.run import events as kinds
 from nantui.run.attempts import DIVERGED, FAILED
 from nantui.run.endings import CUDA_OOM, HOST_OOM, cause_of
-from nantui.run.events import (
-    AttemptEnded,
-    AttemptStarted,
-    Lost,
-    PhaseDone,
-    RollbackBegun,
-    RollbackDone,
-    RollbackReverted,
-    UndoDone,
-    newest,
-)
+from nantui.run.events import newest
 from nantui.run.record import RunRecord
 
 QUARANTINE = "quarantine"
@@ -48,20 +39,20 @@ def earlier_recoveries(record: RunRecord) -> list[Earlier]:
     found: list[Earlier] = []
     phases: dict[str, list[Earlier]] = {}
     for event in record.journal:
-        if isinstance(event, RollbackBegun):
+        if isinstance(event, kinds.RollbackBegun):
             presets = (*event.presets, *((QUARANTINE,) if event.images else ()))
             one = Earlier(
                 event.id, str(event.restore_point), event.changed, work=event.epoch, presets=presets
             )
             found = [*_in_trouble(found, event.incident_epoch, "trouble came back"), one]
-        elif isinstance(event, PhaseDone):
+        elif isinstance(event, kinds.PhaseDone):
             phases[event.id], found = found, []
-        elif isinstance(event, UndoDone) and event.of in phases:
+        elif isinstance(event, kinds.UndoDone) and event.of in phases:
             found = phases[event.of]
-        elif isinstance(event, (RollbackReverted, UndoDone)):
-            gone = event.of if isinstance(event, UndoDone) else event.id
+        elif isinstance(event, (kinds.RollbackReverted, kinds.UndoDone)):
+            gone = event.of if isinstance(event, kinds.UndoDone) else event.id
             found = [one for one in found if one.id != gone]
-        elif isinstance(event, AttemptEnded) and event.outcome in BAD_ENDS:
+        elif isinstance(event, kinds.AttemptEnded) and event.outcome in BAD_ENDS:
             memory = cause_of(event).kind in {CUDA_OOM, HOST_OOM}
             found = _in_trouble(found, event.epoch, event.text, memory)
     return found
@@ -84,16 +75,18 @@ def repeats(earlier: Sequence[Earlier], restore_point: str, settings: Mapping[st
     return ""
 
 
-def newest_end(record: RunRecord) -> AttemptEnded | None:
+def newest_end(record: RunRecord) -> kinds.AttemptEnded | None:
     """Return how the newest attempt ended, None where something was done since, and while it goes on."""
-    latest = newest(record.journal, AttemptStarted, AttemptEnded, RollbackDone, PhaseDone)
-    return latest if isinstance(latest, AttemptEnded) else None
+    latest = newest(
+        record.journal, kinds.AttemptStarted, kinds.AttemptEnded, kinds.RollbackDone, kinds.PhaseDone
+    )
+    return latest if isinstance(latest, kinds.AttemptEnded) else None
 
 
 def goes_on(record: RunRecord) -> bool:
     """Tell whether the newest attempt has not ended, by the journal."""
-    latest = newest(record.journal, AttemptStarted, AttemptEnded, Lost, RollbackDone)
-    return isinstance(latest, AttemptStarted)
+    latest = newest(record.journal, kinds.AttemptStarted, kinds.AttemptEnded, kinds.Lost, kinds.RollbackDone)
+    return isinstance(latest, kinds.AttemptStarted)
 
 
 def ran_out_of_memory(record: RunRecord) -> bool:

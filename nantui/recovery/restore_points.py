@@ -254,12 +254,11 @@ def _costs_of(candidate: Candidate, reached: Reached, goal: int) -> dict[str, An
     later = _epochs_again(point.epoch if point else work, reached, done)
     more = later != NOTHING
     return {
-        "epochs_lost": done - work if more else 0,
-        "steps_lost": 0 if more else steps,
+        "epochs_lost": done - work if more else 0, "steps_lost": 0 if more else steps,
         "lost_text": f"{own} and {which_epochs(later)}" if own and more else own or later,
         "hours_lost": max(reached.epochs_done - candidate.epochs_done, 0) * hours,
         "hours_remaining": remaining,
-    }
+    }  # fmt: skip
 
 
 def _steps_again(point: StepPoint, reached: Reached) -> tuple[int, str]:

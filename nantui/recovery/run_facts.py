@@ -69,16 +69,12 @@ def known_about(
     gpus = gpus_of(device)
     own = live if reported and reported.attempt == record.standing.number else {}
     return Known(
-        epoch=epoch,
-        classes=classes_of(in_full(record, settings).get("data")),
-        images=images if isinstance(images, int) else None,
-        devices=device_count(device),
+        epoch=epoch, classes=classes_of(in_full(record, settings).get("data")),
+        images=images if isinstance(images, int) else None, devices=device_count(device),
         on_gpu=False if uses_no_gpu(device) else str(ran_on).startswith("cuda") if ran_on else None,
-        bf16=has_bf16(gpus),
-        measured=measured(record, device, verdicts, gpus),
-        now={**settings, **{name: own[name] for name in COUNTS if name in own}},
-        stride=live.get("stride"),
-    )
+        bf16=has_bf16(gpus), measured=measured(record, device, verdicts, gpus),
+        now={**settings, **{name: own[name] for name in COUNTS if name in own}}, stride=live.get("stride"),
+    )  # fmt: skip
 
 
 def classes_of(data: object) -> int | None:

@@ -15,22 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nantui.errors import UserError
+from nantui.run import events as kinds
 from nantui.run.attempts import FINISHED as FINISHED_OUTCOME
 from nantui.run.documents import JsonObject, Settings
-from nantui.run.events import (
-    AttemptEnded,
-    AttemptStarted,
-    Event,
-    Kept,
-    PhaseBegun,
-    PhaseDone,
-    Place,
-    PlanPhase,
-    RollbackBegun,
-    RollbackDone,
-    UndoDone,
-    of_kind,
-)
+from nantui.run.events import Event, PlanPhase, of_kind
 from nantui.run.journal import in_force
 from nantui.run.layout import RunLayout
 from nantui.run.results import EpochRow, current, median_epoch_s, read_results
@@ -67,11 +55,11 @@ def phases_of(plan: JsonObject | None) -> list[PlanPhase]:
     return [PlanPhase(str(one.get("title") or ""), dict(one.get("settings") or {})) for one in listed]
 
 
-def place_of(plan: JsonObject | None) -> Place | None:
+def place_of(plan: JsonObject | None) -> kinds.Place | None:
     """Return where the run is in its plan, None without one."""
     phases = phases_of(plan)
     number = int((plan or {}).get("phase") or 1)
-    return Place(number, len(phases), phases[number - 1].title) if 0 < number <= len(phases) else None
+    return kinds.Place(number, len(phases), phases[number - 1].title) if 0 < number <= len(phases) else None
 
 
 def next_waits(plan: JsonObject | None, events: Iterable[Event]) -> bool:
@@ -92,17 +80,17 @@ def standings(events: Iterable[Event]) -> Iterator[tuple[int, bool]]:
     """
     now, before = (1, False), dict[str, tuple[int, bool]]()
     for event in events:
-        if isinstance(event, AttemptStarted):
+        if isinstance(event, kinds.AttemptStarted):
             now = (event.phase.number if event.phase else now[0], False)
-        elif isinstance(event, AttemptEnded):
+        elif isinstance(event, kinds.AttemptEnded):
             now = (now[0], event.outcome == FINISHED_OUTCOME)
-        elif isinstance(event, (RollbackBegun, PhaseBegun, Kept)):
+        elif isinstance(event, (kinds.RollbackBegun, kinds.PhaseBegun, kinds.Kept)):
             before[event.id] = now
-        elif isinstance(event, RollbackDone):
+        elif isinstance(event, kinds.RollbackDone):
             now = (now[0], False)
-        elif isinstance(event, PhaseDone):
+        elif isinstance(event, kinds.PhaseDone):
             now = (event.phase or now[0] + 1, False)
-        elif isinstance(event, UndoDone):
+        elif isinstance(event, kinds.UndoDone):
             now = before.get(event.of, now)
         yield now
 
@@ -111,9 +99,9 @@ def next_step(events: Sequence[Event]) -> str:
     """Return what a remedy in force advises once the run has finished, "" when it advises nothing."""
     phase: PlanPhase | None = None
     for begun in in_force(events):
-        if isinstance(begun, PhaseBegun):
+        if isinstance(begun, kinds.PhaseBegun):
             phase = None
-        elif isinstance(begun, RollbackBegun):
+        elif isinstance(begun, kinds.RollbackBegun):
             phase = begun.afterwards or phase
     if phase is None:
         return ""
@@ -184,7 +172,7 @@ def read_parts(
 
 def finished_folders(layout: RunLayout, events: Sequence[Event]) -> dict[int, Path]:
     """Return {phase: its results.csv} of the phases that were put aside, what was undone left out."""
-    begun = [event for event in of_kind(in_force(events), PhaseBegun) if event.phase is not None]
+    begun = [event for event in of_kind(in_force(events), kinds.PhaseBegun) if event.phase is not None]
     return {(event.phase or 0) - 1: layout.run / event.aside / "results.csv" for event in begun}
 
 

@@ -157,12 +157,10 @@ class Watch:
 
     def _in_effect(self, event: events.InEffect) -> dict[str, object]:
         return {
-            "values": event.values,
-            "differences": differences(self.attempt.asked, event.values),
+            "values": event.values, "differences": differences(self.attempt.asked, event.values),
             "unreported": [name for name in self.attempt.asked if name not in event.values],
-            "guarded": event.guarded,
-            "notes": event.notes,
-        }
+            "guarded": event.guarded, "notes": event.notes,
+        }  # fmt: skip
 
 
 def differences(asked: Mapping[str, object], in_effect: Mapping[str, object]) -> list[dict[str, object]]:

@@ -63,11 +63,10 @@ def admit(port: RunPort, command: Command, spec: Spec) -> JsonObject:
 
     try:
         ensure_gpu_memory(
-            lacks,
-            wait_for_it=bool(command.options.get("wait_gpu")),
+            lacks, wait_for_it=bool(command.options.get("wait_gpu")),
             say=lambda text: _show(port, command, text),
             pump=lambda seconds: _pump_unless_stopped(port, seconds),
-        )
+        )  # fmt: skip
     except UserError as refusal:
         # A run that was being recovered, or waited for its first start, is stopped; others stay as they are.
         state = port.state.state

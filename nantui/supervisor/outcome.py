@@ -110,12 +110,7 @@ def _traces(layout: RunLayout, number: int, outcome: str, exits: list[RankExit],
         one.signal or (given if one.outcome == STOPPED or ECHO.search(one.text) else "") for one in exits
     ]
     return replace(
-        seen,
-        outcome=outcome,
-        said=said,
-        log=log,
-        ranks=ranks,
-        signals=seen.signals or signals,
+        seen, outcome=outcome, said=said, log=log, ranks=ranks, signals=seen.signals or signals,
         silent=len(exits) < ranks and not seen.signals,
         killed_by=seen.killed_by if outcome == STOPPED and not (exits or seen.signals) else "",
         elsewhere="" if there else seen.elsewhere,
@@ -125,7 +120,7 @@ def _traces(layout: RunLayout, number: int, outcome: str, exits: list[RankExit],
         trained=layout.results_csv.exists() or any(path.exists() for path in steps),
         full=not exits and shutil.disk_usage(layout.run).free < NO_ROOM,
         missing=_missing(layout, attempt) if NOT_FOUND.search("\n".join([*said, log])) else "",
-    )
+    )  # fmt: skip
 
 
 def _missing(layout: RunLayout, attempt: Attempt | None) -> str:

@@ -106,11 +106,8 @@ class RunLock:
     def _create(self) -> bool:
         beside = self.path.with_name(f".{self.path.name}.{self.token}")
         document = {
-            "token": self.token,
-            "process": asdict(this_process()),
-            **asdict(self.machine),
-            "t": time.time(),
-        }
+            "token": self.token, "process": asdict(this_process()), **asdict(self.machine), "t": time.time(),
+        }  # fmt: skip
         write_json(beside, document)
         try:
             os.link(beside, self.path)

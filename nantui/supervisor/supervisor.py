@@ -223,15 +223,11 @@ class Supervisor:
         ending = ending_of(self.layout, number, seen)
         step = self.watch.last_step
         self.record(
-            "attempt_ended",
-            attempt=number,
-            outcome=ending.outcome,
+            "attempt_ended", attempt=number, outcome=ending.outcome,
             epoch=ending.epoch or (step.epoch if step else None),
-            step=ending.step or (step.step if step else None),
-            text=ending.text,
-            cause=ending.cause.kind,
+            step=ending.step or (step.step if step else None), text=ending.text, cause=ending.cause.kind,
             evidence=ending.cause.evidence,
-        )
+        )  # fmt: skip
         self._child, self.watch, self.hung = None, None, ""
         self.hosts.end()
         goes_on, more = after_the_end(self.layout.spec, self.journal.events())

@@ -47,14 +47,10 @@ def load_theme(path: Path, depth: int = DEPTHS[0]) -> Theme:
     dark = values.pop("dark", "true") == "true"
     bars = {"scrollbar": values["rule"], "scrollbar-background": values["surface"]}
     return Theme(
-        name=path.stem,
-        primary=values["accent"],
-        secondary=values["info"],
-        dark=dark,
-        ansi=ansi,
+        name=path.stem, primary=values["accent"], secondary=values["info"], dark=dark, ansi=ansi,
         variables={**values, **bars},
         **{name: values[name] for name in AS_TEXTUAL},  # type: ignore[arg-type]
-    )
+    )  # fmt: skip
 
 
 def _values(path: Path, depth: int) -> dict[str, str]:

@@ -61,12 +61,11 @@ def _optimizer(trainer: RunningTrainer) -> dict[str, object]:
     decayed = max(groups, key=lambda group: group.get("weight_decay", 0.0))
     scale = trainer.batch_size * trainer.accumulate_nominal / trainer.args.nbs
     values = {
-        "optimizer": type(trainer.optimizer).__name__,
-        "momentum": _momentum(trainer),
+        "optimizer": type(trainer.optimizer).__name__, "momentum": _momentum(trainer),
         "lr0": min(group.get("initial_lr", group["lr"]) for group in groups),
         "lrf": round(float(trainer.lf(trainer.epochs)), 12),
         "weight_decay": decayed.get("weight_decay", 0.0) / scale,
-    }
+    }  # fmt: skip
     return {name: _short(value) for name, value in values.items()}
 
 

@@ -50,12 +50,10 @@ class Session:
         first = self.rank == 0
         requests = [layout.stop_request(number), *filter(None, [also_stopped_by])]
         self.recorder = Recorder(
-            layout.events(number, self.rank),
-            self.rank,
-            steps=layout.steps(number) if first else None,
+            layout.events(number, self.rank), self.rank, steps=layout.steps(number) if first else None,
             stop_requests=requests if first else (),
             rewind_request=layout.rewind_request(number) if first else None,
-        )
+        )  # fmt: skip
 
     @classmethod
     def open(cls, run: Path, number: int) -> Session:
@@ -105,19 +103,12 @@ class Session:
         """Record how this rank ended, and return its exit code."""
         incident = getattr(ended, "incident", None)
         ending = RankExit(
-            outcome=outcome,
-            rank=self.rank,
-            pid=os.getpid(),
+            outcome=outcome, rank=self.rank, pid=os.getpid(),
             code=PREEMPTED_CODE if self.told and outcome == STOPPED else EXIT_CODES[outcome],
-            signal=self.told,
-            t=time.time(),
-            epoch=self.progress.epoch,
-            step=self.progress.step,
-            text=text or (ended.text if ended else ""),
-            incident=incident.fields() if incident else None,
-            checkpoint=getattr(ended, "checkpoint", None),
-            resumable=bool(getattr(ended, "resumable", False)),
-        )
+            signal=self.told, t=time.time(), epoch=self.progress.epoch, step=self.progress.step,
+            text=text or (ended.text if ended else ""), incident=incident.fields() if incident else None,
+            checkpoint=getattr(ended, "checkpoint", None), resumable=bool(getattr(ended, "resumable", False)),
+        )  # fmt: skip
         self.recorder.close()
         try:
             write_exit(self.layout, self.attempt.attempt, ending)

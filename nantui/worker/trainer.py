@@ -393,8 +393,6 @@ def _report_step(trainer: GuardedTrainer, guard: StepGuard, seen: BatchProbe) ->
     rate = ultralytics_api.rate_of_weights(trainer.optimizer)
     size, instances = int(batch["img"].shape[-1]), ultralytics_api.instances(batch)
     trainer.session.recorder.step(
-        seen.names,
-        (*place, int(guard.skipped), guard.reason(seen)),
-        seen.losses,
+        seen.names, (*place, int(guard.skipped), guard.reason(seen)), seen.losses,
         (seen.norm, rate, seen.scale, seconds, images / seconds, instances, size, waited),
-    )
+    )  # fmt: skip

@@ -25,13 +25,11 @@ from nantui.worker.ultralytics_types import Batch, Losses, Trainer
 
 # data/augment.py: which attribute of which transform holds an argument
 TRANSFORM_SETTINGS = {
-    "Mosaic": {"mosaic": "p"},
-    "MixUp": {"mixup": "p"},
-    "CutMix": {"cutmix": "p"},
+    "Mosaic": {"mosaic": "p"}, "MixUp": {"mixup": "p"}, "CutMix": {"cutmix": "p"},
     "CopyPaste": {"copy_paste": "p"},
     "RandomPerspective": {name: name for name in ("degrees", "translate", "scale", "shear", "perspective")},
     "RandomHSV": {"hsv_h": "hgain", "hsv_s": "sgain", "hsv_v": "vgain"},
-}
+}  # fmt: skip
 
 
 def load_model(name: str, task: str | None = None) -> Any:

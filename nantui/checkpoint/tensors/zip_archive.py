@@ -27,11 +27,9 @@ _LONGEST_SMALL = 64
 # As seen in files of PyTorch 1.8.1, 1.12.1, 2.0.1, 2.1.2, 2.6.0, 2.7.1 and 2.15.0: `version` in all of them,
 # `byteorder` since 2.1, the other two since 2.7 (the alignment is 64 unless torch's `config.save` differs).
 _SMALL_RECORDS = {
-    "version": rb"3\n",
-    ".format_version": rb"1",
-    ".storage_alignment": rb"[1-9][0-9]{0,6}",
+    "version": rb"3\n", ".format_version": rb"1", ".storage_alignment": rb"[1-9][0-9]{0,6}",
     "byteorder": rb"little",
-}
+}  # fmt: skip
 MOST_PICKLE_BYTES = 16 << 20  # YOLOv8x with AdamW has 0.3 MB
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")

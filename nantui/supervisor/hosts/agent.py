@@ -166,13 +166,10 @@ class Agent:
             return
         child, number = self._child, self.report.attempt or 0
         left = end_ranks(
-            self.layout,
-            self.report,
-            lambda: members(mark_of(self.report), [child.pid] if child.poll() is None else []),
-            self.pump,
-            self.patience.terminate_s,
-            self.patience.die_s,
-        )
+            self.layout, self.report,
+            lambda: members(mark_of(self.report), [child.pid] if child.poll() is None else []), self.pump,
+            self.patience.terminate_s, self.patience.die_s,
+        )  # fmt: skip
         if self._link is not None:
             self._link.close()
         self._child = self._link = None

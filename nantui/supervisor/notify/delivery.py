@@ -50,13 +50,10 @@ def compose(notes: Sequence[Note]) -> Message:
         when, name = time.strftime("%H:%M:%S", time.localtime(note.t)), Path(note.run).name
         lines.append(f"{when} {f'{name} ' if note.run != first.run else ''}{note.event}: {note.text}")
     return {
-        "ids": " ".join(note.id for note in notes),
-        "run": first.run,
-        "event": first.event,
-        "text": first.text + also,
-        "title": printable(f"nantui: {Path(first.run).name} {first.event}{also}"),
+        "ids": " ".join(note.id for note in notes), "run": first.run, "event": first.event,
+        "text": first.text + also, "title": printable(f"nantui: {Path(first.run).name} {first.event}{also}"),
         "body": "\n".join(map(printable, [*lines, first.run, *_facts_in_time(Path(first.run))])),
-    }
+    }  # fmt: skip
 
 
 def _facts_in_time(run: Path) -> list[str]:

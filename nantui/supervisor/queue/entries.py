@@ -98,11 +98,9 @@ class Queue:
             replace(entry, number=number, environment=name) for number, entry in enumerate(new, self.last + 1)
         ]
         return replace(
-            self,
-            entries=(*self.entries, *numbered),
-            last=self.last + len(new),
+            self, entries=(*self.entries, *numbered), last=self.last + len(new),
             environments={**self.environments, name: environment},
-        )
+        )  # fmt: skip
 
     def without_old(self) -> Queue:
         """Return it without what ended long ago, and without environments that nobody waits for."""

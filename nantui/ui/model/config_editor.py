@@ -95,11 +95,9 @@ def read_settings(record: RunRecord, schema: Schema, snapshot: RunSnapshot) -> S
     used = asked if attempt is None else {**schema.defaults(), **_used(attempt, args, reported)}
     automatic = str(asked.get("optimizer", "")).lower() == "auto"
     return SettingsNow(
-        _known({**asked, **edits}, schema),
-        _known(used, schema),
-        _known(edits, schema),
+        _known({**asked, **edits}, schema), _known(used, schema), _known(edits, schema),
         frozenset(name for name in CHOSEN_BY_AUTO if automatic and name in reported),
-    )
+    )  # fmt: skip
 
 
 def _used(attempt: Attempt, args: Mapping[str, object], reported: Mapping[str, object]) -> dict[str, object]:

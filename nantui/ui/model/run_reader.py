@@ -95,24 +95,16 @@ class RunReader:
         files = tuple(sorted(list_checkpoints(self.layout.weights), key=lambda file: -file.modified))
         begun, doing = newest(journal, AttemptStarted), newest(events, Activity)
         snapshot = RunSnapshot(
-            path=self.layout.run,
-            taken=self._clock(),
-            status=status,
-            rows=rows,
-            phases=phases,
-            steps=self._read_steps(numbers, journal) if self._looks > 1 else self._curves,
-            journal=journal,
-            events=events,
-            checkpoints=self._kept.get("checkpoints", lambda: files, files),
-            activity=doing.phase if doing is not None else "",
-            started=begun.t if begun is not None else None,
-            log_tail=self._read_log(numbers),
-            guard=str(reported_values(journal).get("guard", "")),
+            path=self.layout.run, taken=self._clock(), status=status, rows=rows, phases=phases,
+            steps=self._read_steps(numbers, journal) if self._looks > 1 else self._curves, journal=journal,
+            events=events, checkpoints=self._kept.get("checkpoints", lambda: files, files),
+            activity=doing.phase if doing is not None else "", started=begun.t if begun is not None else None,
+            log_tail=self._read_log(numbers), guard=str(reported_values(journal).get("guard", "")),
             autopilot=self._kept.get("auto", self._is_automatic, journal),
             waiting=tuple(pending_edits(journal)),
             log_path=self.layout.attempt_log(numbers[-1]) if numbers else None,
             timeline=self._kept.get("told", lambda: tuple(sentences(journal, events)), journal, events),
-        )
+        )  # fmt: skip
         return self._with_charts(snapshot)
 
     def _with_charts(self, now: RunSnapshot) -> RunSnapshot:

@@ -21,17 +21,12 @@ Told = tuple[str, str]
 """A text and how grave it is."""
 NO_NEWS = ("", "")
 IN_ITS_OWN_WORDS: Mapping[type[Event], Told] = {
-    kinds.Stage: ("", "muted"),
-    kinds.PhaseBegun: ("", "info"),
+    kinds.Stage: ("", "muted"), kinds.PhaseBegun: ("", "info"),
     kinds.RollbackDone: ("rollback done: ", "good"),
-    kinds.RollbackReverted: ("rollback taken back: ", "warn"),
-    kinds.UndoDone: ("undo done: ", "good"),
-    kinds.Adopted: ("adopted: ", "info"),
-    kinds.Lost: ("lost: ", "bad"),
-    kinds.Note: ("", "muted"),
-    kinds.ValidationPrecision: ("", "muted"),
-    kinds.RewindDone: ("", "warn"),
-}
+    kinds.RollbackReverted: ("rollback taken back: ", "warn"), kinds.UndoDone: ("undo done: ", "good"),
+    kinds.Adopted: ("adopted: ", "info"), kinds.Lost: ("lost: ", "bad"), kinds.Note: ("", "muted"),
+    kinds.ValidationPrecision: ("", "muted"), kinds.RewindDone: ("", "warn"),
+}  # fmt: skip
 """What stands before the text of an event that brings its own."""
 
 

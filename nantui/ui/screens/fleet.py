@@ -392,18 +392,14 @@ class FleetList(Listing):
         incident = incident_text(status.incident.incident) if status.incident else ""
         if status.state == "starting" and status.hosts and not incident:
             incident = clean(status.text, 60)  # it waits for hosts
-        return fit(
-            [
-                *begins,
-                (f" {epoch:>9}", "text"),
-                (f"{metric_text(status.metric, metric_cells(width))}  ", "text"),
-                *meter(share, bar, self.glyphs),
-                (f" {number(loss):>8}" if with_loss else "", "bad" if loss != loss else "text"),
-                (f"  {left:>11}", "muted"),
-                (f"  {incident}", "bad" if ruined(status) else "warn"),
-            ],
-            width,
-        )
+        line: Line = [
+            *begins, (f" {epoch:>9}", "text"),
+            (f"{metric_text(status.metric, metric_cells(width))}  ", "text"),
+            *meter(share, bar, self.glyphs),
+            (f" {number(loss):>8}" if with_loss else "", "bad" if loss != loss else "text"),
+            (f"  {left:>11}", "muted"), (f"  {incident}", "bad" if ruined(status) else "warn"),
+        ]  # fmt: skip
+        return fit(line, width)
 
 
 def ruined(status: RunStatus) -> bool:

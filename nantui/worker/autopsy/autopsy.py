@@ -129,11 +129,9 @@ def _weights(trainer: Trainer, model: nn.Module) -> Evidence:
     update = ultralytics_api.update_size(trainer.optimizer)
     ratio = update / size if size > 0 and math.isfinite(size) else math.nan
     return {
-        "bad_weights": bad[:10],
-        "largest_weight": largest,
-        "update_to_weight": ratio,
+        "bad_weights": bad[:10], "largest_weight": largest, "update_to_weight": ratio,
         "lr": max(group["lr"] for group in trainer.optimizer.param_groups),
-    }
+    }  # fmt: skip
 
 
 def _violent(evidence: Evidence) -> bool:

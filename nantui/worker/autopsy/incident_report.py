@@ -56,12 +56,10 @@ class IncidentReporter:
         )
         parts = {"loss": seen.bad_loss, "gradient": seen.bad_norm, "batchnorm": seen.bad_buffers}
         evidence: Evidence = {
-            "losses": dict(zip(seen.names, seen.losses, strict=True)),
-            "grad_norm": seen.norm,
-            "loss_scale": seen.scale,
-            "bad": [name for name, is_bad in parts.items() if is_bad],
+            "losses": dict(zip(seen.names, seen.losses, strict=True)), "grad_norm": seen.norm,
+            "loss_scale": seen.scale, "bad": [name for name, is_bad in parts.items() if is_bad],
             "files": bad[0]["files"] if bad else [],
-        }
+        }  # fmt: skip
         if looked_into:
             found = looked_into[0]["autopsy"]
             evidence["cause"] = self.cause = found["cause"]

@@ -107,11 +107,9 @@ class Backward:
     def evidence(self) -> Evidence:
         """Return what the repetition showed."""
         return {
-            "repeat_gradients_finite": self.finite,
-            "repeat_grad_norm": self.norm,
-            "repeat_bad_modules": self.modules[:MOST_MODULES],
-            "repeat_largest_gradients": self.largest,
-        }
+            "repeat_gradients_finite": self.finite, "repeat_grad_norm": self.norm,
+            "repeat_bad_modules": self.modules[:MOST_MODULES], "repeat_largest_gradients": self.largest,
+        }  # fmt: skip
 
 
 def backward(

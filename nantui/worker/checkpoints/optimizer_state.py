@@ -62,13 +62,9 @@ def fresh_optimizer(model: nn.Module, args: SimpleNamespace) -> torch.optim.Opti
     auto = str(args.optimizer).lower() == "auto"  # decides by the number of steps; else nothing is counted
     steps = math.ceil(_train_images(args) / max(batch, args.nbs)) * args.epochs if auto else 1e5
     return trainer.build_optimizer(
-        model=model,
-        name=args.optimizer,
-        lr=args.lr0,
-        momentum=args.momentum,
-        decay=args.weight_decay * batch * accumulate / args.nbs,
-        iterations=steps,
-    )
+        model=model, name=args.optimizer, lr=args.lr0, momentum=args.momentum,
+        decay=args.weight_decay * batch * accumulate / args.nbs, iterations=steps,
+    )  # fmt: skip
 
 
 def updates_until(args: SimpleNamespace, epoch: int) -> tuple[int, str]:

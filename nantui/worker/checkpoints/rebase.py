@@ -76,14 +76,11 @@ def rebase(request: Request) -> dict[str, object]:
         checkpoint["updates"], note = optimizer_state.updates_until(args, epoch)
         said["notes"].append(note)
     checkpoint.update(
-        model=None,
-        ema=model,
-        optimizer=state,
-        scaler=_scaler(checkpoint.get("scaler"), before.get("amp"), args.amp),
-        train_args=vars(args),
+        model=None, ema=model, optimizer=state,
+        scaler=_scaler(checkpoint.get("scaler"), before.get("amp"), args.amp), train_args=vars(args),
         **_record(request, epoch),
         nantui={**request.note, "rebased": time.time(), "changed": dict(request.train)},
-    )
+    )  # fmt: skip
     torch.save(checkpoint, request.target)
     settle(Path(request.target))
     if args.momentum == kept["momentum"] != before["momentum"]:

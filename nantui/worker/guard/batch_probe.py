@@ -103,22 +103,13 @@ class PendingProbe:
         bad_loss = any(bad[: count + 1])
         others = norm_at if self.with_norm and bad_loss else None  # one bad loss spoils everybody's norm
         return BatchProbe(
-            names=self.names,
-            losses=tuple(own[:count]),
-            loss=loss,
-            zero_loss=zero > 0,
-            norm=own[norm_at] if self.with_norm else None,
-            scale=own[-1] if self.with_scale else None,
-            bad_loss=bad_loss,
-            bad_norm=self.with_norm and bad[norm_at] > 0,
-            bad_buffers=bad[count + 1] > 0,
-            bad_targets=bad[count + 2] > 0,
-            asked_to_stop=stop > 0,
-            point_due=point > 0,
-            asked_to_go_back=back > 0,
-            statistics=peak,
+            names=self.names, losses=tuple(own[:count]), loss=loss, zero_loss=zero > 0,
+            norm=own[norm_at] if self.with_norm else None, scale=own[-1] if self.with_scale else None,
+            bad_loss=bad_loss, bad_norm=self.with_norm and bad[norm_at] > 0, bad_buffers=bad[count + 1] > 0,
+            bad_targets=bad[count + 2] > 0, asked_to_stop=stop > 0, point_due=point > 0,
+            asked_to_go_back=back > 0, statistics=peak,
             mine=not all(math.isfinite(value) for at, value in enumerate(own) if at != others),
-        )
+        )  # fmt: skip
 
 
 @torch.no_grad()

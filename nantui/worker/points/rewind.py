@@ -123,18 +123,11 @@ class Rewind:
         live = leaves(training_state.live_tensors(self.trainer))
         pairs = zip(live, leaves(kept.copy.tree), strict=True)
         return {
-            "kind": kind,
-            "epoch": part["epoch"],
-            "batch": part["batch"],
-            "since": list(sign),
-            "means": part["means"],
-            "updates": kept.document["updates"],
-            "scaler": kept.document["scaler"],
+            "kind": kind, "epoch": part["epoch"], "batch": part["batch"], "since": list(sign),
+            "means": part["means"], "updates": kept.document["updates"], "scaler": kept.document["scaler"],
             "statistics": [one["statistics"] for one in part["ranks"]],
-            "elsewhere": {
-                name: place for (name, tensor), (_, place) in pairs if tensor.device.type != device
-            },
-        }
+            "elsewhere": {name: one for (name, tensor), (_, one) in pairs if tensor.device.type != device},
+        }  # fmt: skip
 
     def _put_back(self) -> None:
         trainer, target = self.trainer, self._target

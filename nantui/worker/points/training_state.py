@@ -28,14 +28,10 @@ def same_training(trainer: Trainer) -> State:
     layers = sorted(f"{name} {tuple(t.shape)} {t.dtype}" for name, t in model.state_dict().items())
     files = ultralytics_api.image_files(trainer.train_loader.dataset)
     return {
-        "world_size": max(world_size(), 1),
-        "model": _digest(layers),
-        "data": str(trainer.args.data),
-        "images": f"{len(files)} ({_digest(files)})",
-        "classes": (trainer.data or {}).get("nc"),
-        "batch": int(trainer.batch_size),
-        "batches": len(trainer.train_loader),
-    }
+        "world_size": max(world_size(), 1), "model": _digest(layers), "data": str(trainer.args.data),
+        "images": f"{len(files)} ({_digest(files)})", "classes": (trainer.data or {}).get("nc"),
+        "batch": int(trainer.batch_size), "batches": len(trainer.train_loader),
+    }  # fmt: skip
 
 
 def _digest(lines: list[str]) -> str:

@@ -220,13 +220,9 @@ def _hook(session: Session, spec: Spec, python_path: str) -> dict[str, str]:
     path = filter(None, dict.fromkeys([str(HOOK_FOLDER), *ours, *python_path.split(os.pathsep)]))
     mine = {name: value for name, value in os.environ.items() if name.startswith("NANTUI_")}
     return {
-        **mine,
-        HOOK: "1",
-        RUN: str(session.layout.run),
-        NUMBER: str(session.attempt.attempt),
-        CALL: str((spec.exec or {}).get("call") or 1),
-        "PYTHONPATH": os.pathsep.join(path),
-    }
+        **mine, HOOK: "1", RUN: str(session.layout.run), NUMBER: str(session.attempt.attempt),
+        CALL: str((spec.exec or {}).get("call") or 1), "PYTHONPATH": os.pathsep.join(path),
+    }  # fmt: skip
 
 
 def refuse_later_calls(layout: RunLayout, number: int, own: int) -> None:
