@@ -122,7 +122,8 @@ def group_of(parser: argparse.ArgumentParser, title: str) -> list[argparse.Actio
 
 def words_of(action: argparse.Action) -> str:
     """Return how an argument is written, e.g. `--preset NAME…`."""
-    value = str(action.metavar or action.dest)
+    choices = f"{{{','.join(map(str, action.choices))}}}" if action.choices else ""
+    value = str(action.metavar or choices or (action.dest.upper() if action.option_strings else action.dest))
     more = " …" if action.nargs in ("+", "*") else ""
     if not action.option_strings:
         return value + more

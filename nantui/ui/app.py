@@ -56,8 +56,8 @@ class TooSmall(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Title(
             lambda width: wrap(
-                f"nantui needs {SMALLEST[0]} x {SMALLEST[1]}, this terminal is {self.app.size.width} x "
-                f"{self.app.size.height}. Enlarge it, or press q; the training goes on.", width,
+                f"Enlarge it, or press q; the training goes on. nantui needs {SMALLEST[0]} x {SMALLEST[1]}, "
+                f"this terminal is {self.app.size.width} x {self.app.size.height}.", width,
             ),
             id="too-small",
         )  # fmt: skip

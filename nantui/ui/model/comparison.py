@@ -14,11 +14,11 @@ from nantui.settings.values import compare, show_value
 from nantui.ui.charts.series import Column, Curve, Picture, stroke
 from nantui.ui.format import clean, duration, number
 from nantui.ui.model.run_charts import SPLITS, over_epochs
-from nantui.ui.model.step_store import WHOLE_BYTES, StepStore
+from nantui.ui.model.step_store import MEMORY, WHOLE_BYTES, StepStore
 from nantui.ui.styled_text import Line, column, fit
 
 PLACES = frozenset({"save_dir", "project", "name", "resume", "model", "exist_ok"})
-NO_CURVE = frozenset({"lr", "mem_gb", "mem_peak_gb"})
+NO_CURVE = frozenset({"lr", *MEMORY})
 FIRST = ("val/", "metrics/mAP", "metrics/acc", "train/", "lr/pg0")
 
 

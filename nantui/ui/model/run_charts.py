@@ -21,7 +21,7 @@ from nantui.ui.model.step_store import place_of
 METRICS = (("mAP50-95", "train"), ("mAP50", "val"), ("accuracy_top1", "train"), ("accuracy_top5", "val"))
 QUALITY = (("precision", "train"), ("recall", "val"))
 SPLITS = ("train", "val")
-PER_STEP = (("step_s", "step time", "s"), ("images_s", "speed", "images/s"), ("mem_gb", "GPU memory", "GB"))
+PER_STEP = (("step_s", "step time", "s"), ("images_s", "speed", "images/s"), ("mem_gb", "memory", "GiB"))
 Charts = tuple[Picture, ...]
 TIME_UNITS = (("h", 3600.0), ("min", 60.0), ("s", 1.0))
 
@@ -84,7 +84,8 @@ def step_extras(snapshot: RunSnapshot) -> list[Picture]:
     empty = "no step yet" if snapshot.log_path else "only with nantui's guard"
     extras = [_over_steps(snapshot, "gradient norm", "grad_norm", "norm", empty=empty)]
     for column, title, unit in PER_STEP:
-        picture = _over_steps(snapshot, title, column, unit=unit)
+        whose = "GPU " if column == "mem_gb" and "alloc_peak_gb" in snapshot.steps.last else ""
+        picture = _over_steps(snapshot, whose + title, column, unit=unit)
         extras += [picture] if any(value > 0 for value in picture.curves[0].ys) else []
     scale = _over_steps(snapshot, "loss scale", "loss_scale", "scale")
     changes = len({value for value in scale.curves[0].ys if value == value}) > 1

@@ -23,7 +23,8 @@ from nantui.ui.model.snapshot import StepCurves, Stretch
 MOST_POINTS = 4096
 RECENT_STEPS, RECENT_SKIPS = 2048, 512
 WHOLE_BYTES = 1 << 21
-KEPT = ("grad_norm", "lr", "loss_scale", "step_s", "data_s", "images_s", "mem_gb", "mem_peak_gb")
+MEMORY = ("mem_gb", "mem_peak_gb", "alloc_peak_gb")
+KEPT = ("grad_norm", "lr", "loss_scale", "step_s", "data_s", "images_s", *MEMORY)
 
 
 class StepAxis:
@@ -119,14 +120,9 @@ class StepStore:
         return StepCurves(
             {name: apart(points) for name, points in names.items()},
             # What was not measured is no gap, as a NaN is.
-            {name: apart((x, row[name]) for x, row in recent if name in row) for name in names},
-            self.losses,
-            tuple(self._skipped),
-            tuple(self._axis.stretches),
-            self._note(),
-            dict(self.last),
-            self._speed(),
-        )
+            {name: apart((x, row[name]) for x, row in recent if name in row) for name in names}, self.losses,
+            tuple(self._skipped), tuple(self._axis.stretches), self._note(), dict(self.last), self._speed(),
+        )  # fmt: skip
 
     def _note(self) -> str:
         """Say what part of the steps the curves show: the fullest column tells."""

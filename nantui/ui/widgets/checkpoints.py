@@ -58,7 +58,7 @@ class Checkpoints(Listing):
         line: Line = [
             (f"{glyphs.get(row.ink, self.glyphs.unknown)} {row.badge or 'waiting':<10} ", row.ink),
             (column(name, name_cells(width) - 2), "strong"),
-            (f"{self.glyphs.left} " if "restore point" in row.roles else "  ", "accent"),
+            (f" {self.glyphs.left}" if "restore point" in row.roles else "  ", "accent"),
         ]
         cells = {
             "epoch": ("-" if row.epoch is None else str(row.epoch), "text"),
