@@ -11,8 +11,10 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 from nantui.errors import USAGE, UserError
 from nantui.paths import configs_dir
@@ -26,6 +28,7 @@ FLAGS = {
     "our_runner": "go on without the script that began it, whatever is lost",
 }
 """Options that several commands have, and take no value."""
+SLOW_S = 2.0
 
 
 def add_flags(parser: argparse.ArgumentParser, *known: str, **told: str) -> None:
@@ -136,6 +139,18 @@ def show(lines: Iterable[str]) -> None:
     """Print lines for people on stdout."""
     for line in lines:
         print(printable_lines(line))
+
+
+@contextmanager
+def said_if_slow(text: str) -> Iterator[None]:
+    """Say what is waited for, where that takes more than a moment."""
+    timer = Timer(SLOW_S, say, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def say(text: str, end: str = "\n") -> None:

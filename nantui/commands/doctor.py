@@ -11,7 +11,7 @@ from importlib import metadata
 from nantui.commands import common
 from nantui.errors import NO, UserError
 from nantui.machine import training_python as training
-from nantui.machine.gpus import SILENT, Sampler
+from nantui.machine.gpus import SILENT, WAITED_FOR, Sampler
 from nantui.settings.guard_requirements import lacking_for_points, read_hooks
 from nantui.settings.schema import find_ultralytics, read_version
 from nantui.supervisor.config import load_config
@@ -65,7 +65,8 @@ def versions(python: str | None) -> Iterator[Check]:
 
 
 def _gpus() -> Iterator[Check]:
-    sample = Sampler().sample()
+    with common.said_if_slow(WAITED_FOR):
+        sample = Sampler().sample()
     if not sample.gpus:
         do = "see whether nvidia-smi answers" if sample.note == SILENT else "training runs on the CPU, slowly"
         yield Check("GPU", WARN, sample.note or "none", do)

@@ -46,9 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
             raise UserError("that one stands in supervise.yaml: take it out there", FAILED)
         keep_ways([way for way in kept_ways() if way not in ways])
         shutil.rmtree(Outbox(ways[0]).folder, ignore_errors=True)
-    rows = [described(way, action == "test") for way in ways]
-    lines = []
-    for row in rows:
+    rows, lines = [], []
+    for way in ways:
+        with common.said_if_slow(f"{way}: no answer yet"):
+            rows.append(row := described(way, action == "test"))
         came = f"{row['came_back']} in {row['seconds']:.1f} s" if "came_back" in row else ""
         waiting = f"{row['waiting']} waiting" if row["waiting"] else ""
         lines.append("  ".join(filter(None, [row["way"], came, waiting])))

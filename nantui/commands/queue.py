@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nantui.commands import common, starting
 from nantui.errors import NO, UserError
-from nantui.machine.gpus import Sampler, visible_indexes, words_of
+from nantui.machine.gpus import SILENT, WAITED_FOR, Sampler, visible_indexes, words_of
 from nantui.run.spec import Spec, kept_environment
 from nantui.settings.presets import load_yaml
 from nantui.settings.schema import Schema
@@ -149,8 +149,10 @@ def _refuse_too_many(device: object) -> None:
     wanted = words_of(device).count(ANY)
     if not wanted:
         return
-    there = len(visible_indexes(Sampler().sample().gpus, os.environ.get("CUDA_VISIBLE_DEVICES")))
-    if wanted > there:
+    with common.said_if_slow(WAITED_FOR):
+        sample = Sampler().sample()
+    there = len(visible_indexes(sample.gpus, os.environ.get("CUDA_VISIBLE_DEVICES")))
+    if wanted > there and sample.note != SILENT:
         asks = f"device={device}: asks for {count(wanted, 'GPU')}"
         raise UserError(f"{asks}, {there} are seen here; name them, or cpu")
 
@@ -191,7 +193,8 @@ def _pause(arguments: argparse.Namespace) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    now = look_at_queue()
+    with common.said_if_slow(WAITED_FOR):
+        now = look_at_queue()
     queue, waits = now.queue, now.waits_for
     if arguments.json:
         rows = [

@@ -19,7 +19,7 @@ from nantui.commands import cockpit, common
 from nantui.commands.watching import foreground
 from nantui.entry_points import command_line
 from nantui.errors import FAILED, UserError, refused
-from nantui.machine.gpus import Sampler, chosen, device_count, has_bf16, uses_no_gpu
+from nantui.machine.gpus import WAITED_FOR, Sampler, chosen, device_count, has_bf16, uses_no_gpu
 from nantui.recovery.run_facts import classes_of, gpus_of
 from nantui.run.atomic_files import write_atomic
 from nantui.run.binding import begin_records, bind
@@ -139,23 +139,18 @@ def make_run(arguments: argparse.Namespace, *, start: bool = True) -> Path:
         return where
     device = train.get("device")
     if start and not arguments.wait_gpu and not uses_no_gpu(device):
-        ensure_gpu_memory(
-            lambda: gpu_shortages(chosen(Sampler().sample().gpus, device), None, train), wait_for_it=False
-        )
+        with common.said_if_slow(WAITED_FOR):
+            gpus = chosen(Sampler().sample().gpus, device)
+        ensure_gpu_memory(lambda: gpu_shortages(gpus, None, train), wait_for_it=False)
     if start and arguments.nnodes > 1:
         # Tried before anything is made; the supervisor opens it again when it waits.
         open_endpoint(arguments.endpoint)[0].close()
     where = create_run(
-        train,
-        asked.ours,
-        python=arguments.python,
-        auto=arguments.auto,
-        start=start,
+        train, asked.ours, python=arguments.python, auto=arguments.auto, start=start,
         options=common.given(arguments, "wait_gpu") if start else None,
-        plan=partial(asked.plan, arguments.plan, schema) if asked.phases else None,
-        nnodes=arguments.nnodes,
+        plan=partial(asked.plan, arguments.plan, schema) if asked.phases else None, nnodes=arguments.nnodes,
         endpoint=arguments.endpoint if arguments.nnodes > 1 else "",
-    )
+    )  # fmt: skip
     if elsewhere.get("device") and (spec := read_spec(RunLayout(where).spec)):
         write_spec(RunLayout(where).spec, with_settings(spec, elsewhere))
     print(where)
@@ -168,11 +163,10 @@ def remarks(schema: Schema, asked: Mapping[str, object]) -> list[str]:
     """Return what lint says of the settings asked for by name; defaults are nobody's mistake."""
     device = asked.get("device")
     known = Known(
-        classes=classes_of(asked.get("data")),
-        devices=device_count(device),
+        classes=classes_of(asked.get("data")), devices=device_count(device),
         on_gpu=False if uses_no_gpu(device) else None,
         bf16=has_bf16(gpus_of(device)) if "amp" in asked else None,
-    )
+    )  # fmt: skip
     about = {*asked, *(("optimizer",) if {"lr0", "momentum"} & set(asked) else ())}
     found = lint({**schema.defaults(), **asked}, known)
     return [f"{finding.severity}: {finding.text}" for finding in found if finding.name in about]
@@ -215,7 +209,8 @@ def refuse_alone(train: dict[str, object], elsewhere: Mapping[str, object]) -> N
     if elsewhere and not elsewhere["device"]:
         raise UserError("several nodes: say device=, those of each node")
     if not (elsewhere or train.get("device")):
-        train["device"] = "0" if Sampler().sample(within_s=None).gpus else "cpu"  # however long it takes
+        with common.said_if_slow("the GPU driver has not answered yet; with device= it is not asked"):
+            train["device"] = "0" if Sampler().sample(within_s=None).gpus else "cpu"  # however long it takes
 
 
 def read_config(path: Path | None, schema: Schema, python: str | None = None) -> dict[str, object]:

@@ -33,6 +33,7 @@ LOAD_S = 0.2
 ANSWERS_S = 30.0
 """How long the driver may take to answer: seconds a GPU where nothing keeps it awake."""
 SILENT = "no answer yet from the GPU driver"
+WAITED_FOR = f"{SILENT}: it gets {ANSWERS_S:.0f} s"
 
 
 @dataclass(frozen=True)
@@ -219,12 +220,10 @@ def _moved() -> dict[str, float]:
     """Return the bytes so far by name, and `t` in s; where the system counts none, zeros."""
     disk, net = psutil.disk_io_counters(), psutil.net_io_counters()
     return {
-        "t": time.monotonic(),
-        "read": disk.read_bytes if disk else 0,
-        "written": disk.write_bytes if disk else 0,
-        "received": net.bytes_recv if net else 0,
+        "t": time.monotonic(), "read": disk.read_bytes if disk else 0,
+        "written": disk.write_bytes if disk else 0, "received": net.bytes_recv if net else 0,
         "sent": net.bytes_sent if net else 0,
-    }
+    }  # fmt: skip
 
 
 def _host(run: Path, ours: frozenset[int], rates: Mapping[str, float]) -> Host:

@@ -15,6 +15,7 @@ import pytest
 
 from nantui import entry_points
 from nantui.cli import main
+from nantui.commands import common, notify
 from nantui.errors import UserError
 from nantui.supervisor.config import Alerts, load_config
 from nantui.supervisor.notify.__main__ import pause_s, quiet_s
@@ -337,6 +338,18 @@ def test_a_test_says_what_came_back(settings, hook, capsys):
     dead, refused = json.loads(told(capsys))["ways"]
     assert (dead["delivered"], refused["delivered"]) == (False, False)
     assert "Connection refused" in dead["came_back"] and "503" in refused["came_back"]
+
+
+def test_an_address_that_takes_its_time_is_named(settings, hook, monkeypatch, capsys):
+    keep_ways([Way(hook.url)])
+    monkeypatch.setattr(common, "SLOW_S", 0.05)
+    assert main(["notify", "list"]) == 0
+    assert "no answer yet" not in capsys.readouterr().err
+    described = notify.described
+    monkeypatch.setattr(notify, "described", lambda *how: (time.sleep(0.5), described(*how))[1])
+    assert main(["notify", "test"]) == 0
+    said = capsys.readouterr().err
+    assert "127.0.0.1" in said and "no answer yet" in said and "secret-token" not in said
 
 
 def test_a_url_may_come_on_standard_input(settings, hook, monkeypatch, capsys):

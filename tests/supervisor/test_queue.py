@@ -9,17 +9,19 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from nantui import entry_points
 from nantui.cli import main
+from nantui.commands import queue
 from nantui.errors import UserError
-from nantui.machine.gpus import Gpu
+from nantui.machine.gpus import SILENT, Gpu
 from nantui.run.events import AttemptStarted, of_kind
 from nantui.run.journal import Journal
 from nantui.supervisor.queue import entries
-from nantui.supervisor.queue.devices import turns
+from nantui.supervisor.queue.devices import look, turns
 from nantui.supervisor.queue.entries import GOING, WAITING, Entry, Queue, change, read_queue, wake
 from nantui.supervisor.status import read_status
 from tests.supervisor.stub_run import PYTHON, StubRun
@@ -222,6 +224,25 @@ def test_runs_go_in_order_on_devices_that_nobody_before_them_waits_for():
     reasons = {turn.entry.number: turn.waits_for for turn in turns(Queue(waiting), gpus, lambda entry: None)}
     assert "40.0 of 80.0 GB" in reasons[1] and "#1 (1) waits" in reasons[2]
     assert "2 free, there are 1" in reasons[4] and "#4 (4) waits" in reasons[6]
+
+
+def test_a_driver_that_does_not_answer_is_not_asked_for_the_cpu_and_refuses_nobody(monkeypatch, capsys):
+    silent = SimpleNamespace(asked=0)
+
+    def sample(pids=()):
+        silent.asked += 1
+        return SimpleNamespace(gpus=(), note=SILENT)
+
+    silent.sample = sample
+    turns = look(Queue((entry(1, "cpu"),)), silent, set())
+    assert [list(turn.on) for turn in turns] == [["cpu"]] and silent.asked == 0
+    look(Queue((entry(1, "cpu"), entry(2, "-1"))), silent, set())
+    assert silent.asked == 1
+    monkeypatch.setattr(queue, "Sampler", lambda: silent)
+    add = ["queue", "add", "model=yolo11n.yaml", "data=coco8.yaml", "device=-1", "--dry-run"]
+    assert main(add) == 0 and "would add" in capsys.readouterr().err
+    monkeypatch.setattr(queue, "SILENT", "")
+    assert main(add) == 2 and "0 are seen here" in capsys.readouterr().err
 
 
 def test_numbers_are_those_that_the_run_sees():

@@ -38,6 +38,8 @@ async def test_a_driver_that_hangs_is_named_and_the_host_is_shown_all_the_same(c
     backend.machine = replace(backend.machine, gpus=(), note=SILENT)
     async with cockpit(backend=backend) as driver:
         assert "RAM" in await driver.until("GPUs: no answer")
+        await driver.press("M")
+        await driver.until(SILENT, absent=("no process holds memory",))
 
 
 async def test_only_processes_of_the_run_are_ended(cockpit, backend):

@@ -51,7 +51,8 @@ class Turn:
 
 def look(queue: Queue, sampler: Sampler, pids: set[int]) -> list[Turn]:
     """Return whose turn it is, by what the GPUs say now; `pids` are the processes that the queue started."""
-    gpus = sampler.sample(pids).gpus
+    on_cpu = all(uses_no_gpu(entry.device) for entry in queue.in_state(WAITING))
+    gpus = () if on_cpu else sampler.sample(pids).gpus
     return turns(queue, gpus, lambda entry: predicted_gb(entry, queue, gpus[0]) if gpus else None)
 
 

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Container
 
-from nantui.machine.gpus import Gpu, GpuProcess
+from nantui.machine.gpus import SILENT, Gpu, GpuProcess
 from nantui.ui.charts.canvas import spark
 from nantui.ui.context import RunView
 from nantui.ui.format import clean, gigabytes
@@ -21,6 +21,7 @@ from nantui.ui.widgets.list_view import Listing
 
 NEWEST_STEPS, WAITING_SHARE = 100, 0.3
 """A step that waits for its images for longer than this share is bound by the loader."""
+NO_PROCESS = "no process holds memory of a GPU"
 HEAD: Line = [(f"{'GPU':<5}{'pid':>8}{'memory':>10}  {'user':<14}{'whose':<10}command", "faint")]
 
 
@@ -40,7 +41,7 @@ class MachineScreen(RunPage):
     def body(self) -> ComposeResult:
         with Container(id="machine-page"):
             yield ChartWall()
-            yield Listing(id="processes", header=HEAD, empty="no process holds memory of a GPU")
+            yield Listing(id="processes", header=HEAD, empty=NO_PROCESS)
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self.show)
@@ -49,6 +50,7 @@ class MachineScreen(RunPage):
     def show(self) -> None:
         sample = self.panel.sample
         if sample is not None:
+            self.query_one(Listing).empty = SILENT if sample.note == SILENT else NO_PROCESS
             self._processes = [(gpu, one) for gpu in sample.gpus for one in gpu.processes]
             self._processes.sort(key=lambda pair: -(pair[1].gb or 0.0))
             self.query_one(ChartWall).show(self.panel.history.pictures())
