@@ -23,14 +23,17 @@ from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
 from nantui.run.journal import UNDOABLE, newest_in_force
 from nantui.run.layout import RunLayout, require_run
+from nantui.run.plan import next_waits
 from nantui.run.record import RunRecord
 from nantui.run.status import ACTIVE, FOREIGN
 from nantui.settings.presets import checked
 from nantui.settings.schema import Schema
-from nantui.supervisor.client import branch_off, carry_out
+from nantui.supervisor.client import ask_recovery, branch_off, carry_out
+from nantui.supervisor.directories import end_strays, run_of, strays_of
 from nantui.supervisor.foreign import describe, find_foreign
+from nantui.supervisor.recovery import has_trained, to_continue
+from nantui.supervisor.run_spec import refuse_missing
 from nantui.supervisor.status import read_status
-from nantui.supervisor.stop import end_strays, run_of, strays_of
 
 FILES = ("data", "model", "pretrained")
 """Settings that may name a file, which whoever types them sees from here."""
@@ -181,9 +184,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def _settings_of(arguments: argparse.Namespace) -> JsonObject:
     options: JsonObject = {}
     if arguments.set:
-        asked = Schema.load(arguments.python).parse_assignments(arguments.set)
+        asked = Schema.load(arguments.python).changes(arguments.set)
+        if "model" in asked and not getattr(arguments, "restart", False):
+            raise UserError("model: weights come from a checkpoint; `recover --restart` takes another model")
         here = {name: os.path.abspath(str(asked[name])) for name in FILES if name in asked}
         options["set"] = {**asked, **{name: path for name, path in here.items() if os.path.exists(path)}}
+        refuse_missing(options["set"])
     if arguments.preset:
         options["presets"] = list(arguments.preset)
     return options
@@ -306,6 +312,15 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
     common.add_changer(parser, goes_on=True)
 
 
+def _say_from_where(arguments: argparse.Namespace, layout: RunLayout, options: JsonObject) -> None:
+    """Say which checkpoint a resume would go on from. Raises UserError where it would refuse."""
+    record, changes = RunRecord(layout), {"set", "presets"} & options.keys()
+    next_phase = record.spec is not None and next_waits(record.spec.plan, record.journal)
+    if has_trained(layout) and not (next_phase and "presets" not in changes):
+        answer = ask_recovery("plan", layout.run, options, arguments.python)
+        common.say(f"would go on from {to_continue(layout, answer, bool(changes))[0]}")
+
+
 def run_resume(arguments: argparse.Namespace) -> int:
     """Continue a run under a supervisor, with changed settings really in effect."""
 
@@ -313,6 +328,8 @@ def run_resume(arguments: argparse.Namespace) -> int:
         if arguments.dry_run and trains(layout.run):
             why = f"nothing to resume; `nantui stop {layout.run}` first"
             raise UserError(f"{layout.run.name} is training: {why}", FAILED)
+        if arguments.dry_run and not arguments.phase:
+            _say_from_where(arguments, layout, options)
         return _agree_to_lose(arguments, layout)
 
     options = _settings_of(arguments)

@@ -43,7 +43,7 @@ from nantui.run.spec import OURS_DEFAULTS
 from nantui.settings.lint import Known, LintFinding, lint, more_epochs
 from nantui.settings.presets import as_words, find_presets, load_presets, phase_after
 from nantui.settings.schema import Schema
-from nantui.settings.values import Change, cells, changed, show_value
+from nantui.settings.values import Change, cells, changed, number, show_value
 from nantui.words import aligned, span, which_epochs
 
 RESUME, RESTART = "resume", "restart"
@@ -363,7 +363,9 @@ def warnings_for(
 
 def finished_words(facts: PlanInputs, done: Candidate, older: Candidate | None) -> str:
     """Return that a run is finished and how one goes on all the same, in the shell and in the cockpit."""
-    work, run = done.work or 0, facts.record.run
+    work, run, asked = done.work or 0, facts.record.run, facts.asked.get("epochs")
+    if asked and number(facts.record.args.get("epochs")) > work:
+        return f"epochs={asked}: {work} are trained already; leave it out to go on as before"
     text = f"{run.name} is finished, all {work} epochs are trained; to train longer raise epochs, "
     text += f"e.g. --set epochs={more_epochs(work)} (in the cockpit: epochs in c, w, then R); to begin "
     text += f"again, all of it moved aside: nantui recover {run} --restart (in the cockpit: R, then b)"

@@ -64,6 +64,13 @@ def standing(run: Path) -> str:
         return STRANGE
 
 
+def another_was_here(run: Path) -> bool:
+    """Tell whether a run was bound in this place that is not the directory which lies there now."""
+    now = os.stat(run).st_ino if run.exists() else None
+    found = (one for one in _records(identity(_file())) if one.host == host_name())
+    return any(one.path == str(run) and one.ino != now for one in found)
+
+
 def bound_here() -> list[Path]:
     """Return where this user's runs of this host lay when they were bound, in that order."""
     own = (one.path for one in _records(identity(_file())) if one.host == host_name())

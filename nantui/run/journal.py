@@ -24,26 +24,10 @@ from typing import TypeAlias
 
 from nantui.errors import FAILED, UserError, refused
 from nantui.machine.process_identity import host_name
+from nantui.run import events as kinds
 from nantui.run.atomic_files import read_text, to_json
 from nantui.run.documents import LARGEST_TEXT, JsonObject
-from nantui.run.events import (
-    TRANSACTION_BEGINS,
-    TRANSACTION_ENDS,
-    AttemptStarted,
-    CommandReceived,
-    Event,
-    Kept,
-    PhaseBegun,
-    PhaseDone,
-    RollbackBegun,
-    RollbackDone,
-    RollbackReverted,
-    UndoBegun,
-    UndoDone,
-    newest,
-    of_kind,
-    parse_lines,
-)
+from nantui.run.events import Event, newest, of_kind, parse_lines
 from nantui.run.layout import RunLayout
 from nantui.terminal_text import printable
 
@@ -52,7 +36,7 @@ POLL_S = 0.02
 TAKEN = frozenset({errno.EAGAIN, errno.EACCES})
 RESUMES_KEPT = 2
 """How many resumes can be taken back: the copies of older ones have gone."""
-Undoable: TypeAlias = RollbackBegun | PhaseBegun | Kept
+Undoable: TypeAlias = kinds.RollbackBegun | kinds.PhaseBegun | kinds.Kept
 UNDOABLE = "rollback, resume or change of phase"
 VIA, LONGEST_VIA = "NANTUI_VIA", 20
 """A variable in which a program that acts for a person says what it is."""
@@ -103,11 +87,11 @@ class Journal:
 
 def rolled_back_before(events: Sequence[Event], id: str) -> JsonObject | None:
     """Return the answer of a rollback finished for the command `id` and not trained on, else None."""
-    own = (one for one in of_kind(events, RollbackBegun) if one.id == id)
-    begun = newest(own, RollbackBegun)
-    others = (one for one in events if not (isinstance(one, AttemptStarted) and one.command == id))
-    latest = newest(others, RollbackDone, AttemptStarted)
-    if begun is None or not isinstance(latest, RollbackDone) or latest.id != id:
+    own = (one for one in of_kind(events, kinds.RollbackBegun) if one.id == id)
+    begun = newest(own, kinds.RollbackBegun)
+    others = (one for one in events if not (isinstance(one, kinds.AttemptStarted) and one.command == id))
+    latest = newest(others, kinds.RollbackDone, kinds.AttemptStarted)
+    if begun is None or not isinstance(latest, kinds.RollbackDone) or latest.id != id:
         return None
     return {"mode": begun.mode, "asked": begun.changed, "text": begun.text}
 
@@ -122,15 +106,15 @@ def in_force(journal: Iterable[Event]) -> list[Undoable]:
     begun: dict[str, Undoable] = {}
     found: dict[str, Undoable] = {}
     for event in journal:
-        if isinstance(event, (RollbackBegun, PhaseBegun)):
+        if isinstance(event, (kinds.RollbackBegun, kinds.PhaseBegun)):
             begun[event.id] = event
-        elif isinstance(event, (RollbackDone, PhaseDone)) and event.id in begun:
+        elif isinstance(event, (kinds.RollbackDone, kinds.PhaseDone)) and event.id in begun:
             found[event.id] = begun[event.id]
-        elif isinstance(event, Kept):
+        elif isinstance(event, kinds.Kept):
             found[event.id] = event
-            for old in of_kind(found.values(), Kept)[:-RESUMES_KEPT]:
+            for old in of_kind(found.values(), kinds.Kept)[:-RESUMES_KEPT]:
                 del found[old.id]
-        elif isinstance(event, UndoDone):
+        elif isinstance(event, kinds.UndoDone):
             found.pop(event.of, None)
     return list(found.values())
 
@@ -142,14 +126,14 @@ def attempts_in_force(journal: Iterable[Event]) -> frozenset[int]:
     now: frozenset[int] = frozenset()
     before: dict[str, frozenset[int]] = {}
     for event in journal:
-        if isinstance(event, AttemptStarted) and event.attempt is not None:
+        if isinstance(event, kinds.AttemptStarted) and event.attempt is not None:
             now = (now if event.mode == "resume" else frozenset()) | {event.attempt}
-        elif isinstance(event, (Kept, RollbackBegun, PhaseBegun)):
+        elif isinstance(event, (kinds.Kept, kinds.RollbackBegun, kinds.PhaseBegun)):
             before[event.id] = now
-            now = now if isinstance(event, Kept) else frozenset()
-        elif isinstance(event, UndoDone):
+            now = now if isinstance(event, kinds.Kept) else frozenset()
+        elif isinstance(event, kinds.UndoDone):
             now = before.get(event.of, frozenset())
-        elif isinstance(event, RollbackReverted):
+        elif isinstance(event, kinds.RollbackReverted):
             now = before.get(event.id, now)
     return now
 
@@ -158,29 +142,32 @@ def standing_attempt(events: Sequence[Event], made: int) -> int:
     """Return the attempt whose work stands: after an undo that of before, else the newest that was `made`, as
     where the journal knows nothing of that one (under `attach`).
     """
-    begun = newest(events, AttemptStarted)
+    begun = newest(events, kinds.AttemptStarted)
     known = begun is not None and begun.attempt == made
     return max(attempts_in_force(events), default=made) if known else made
 
 
-def interrupted(events: Iterable[Event]) -> RollbackBegun | UndoBegun | PhaseBegun | None:
+def interrupted(events: Iterable[Event]) -> kinds.RollbackBegun | kinds.UndoBegun | kinds.PhaseBegun | None:
     """Return how the transaction was begun that was neither finished nor taken back, None without one."""
-    begun: RollbackBegun | UndoBegun | PhaseBegun | None = None
+    begun: kinds.RollbackBegun | kinds.UndoBegun | kinds.PhaseBegun | None = None
     for event in events:
-        if isinstance(event, TRANSACTION_BEGINS):
+        if isinstance(event, kinds.TRANSACTION_BEGINS):
             begun = event
-        elif isinstance(event, TRANSACTION_ENDS):
+        elif isinstance(event, kinds.TRANSACTION_ENDS):
             begun = None if begun is not None and event.id == begun.id else begun
     return begun
 
 
 def pending_edits(events: Iterable[Event]) -> dict[str, object]:
     """Return what was set since the last attempt started and not taken back, from the run's journal."""
-    edits: dict[str, object] = {}
+    edits, events = dict[str, object](), list(events)
+    refused = {one.id for one in of_kind(events, kinds.CommandDone) if not one.ok}
     for event in events:
-        if isinstance(event, AttemptStarted):
+        if isinstance(event, kinds.AttemptStarted):
             edits = {}
-        elif isinstance(event, CommandReceived) and event.command.kind == "set":
+        elif isinstance(event, kinds.CommandReceived) and event.command.kind == "set":
+            if event.command.id in refused:
+                continue
             values, back = event.command.options.get("set"), event.command.options.get("back")
             edits.update(values if isinstance(values, dict) else {})
             for name in back if isinstance(back, list) else ():

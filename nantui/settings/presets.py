@@ -28,7 +28,7 @@ from nantui.errors import UserError
 from nantui.paths import configs_dir, user_config_dir
 from nantui.run.documents import Settings
 from nantui.run.plan import PlanPhase
-from nantui.settings.schema import Schema
+from nantui.settings.schema import SETTLED, Schema
 from nantui.settings.values import Change, changed, is_number, merge, number, same_value, show_value
 
 AT_MOST, AT_LEAST, EXACTLY = "at_most", "at_least", "exactly"
@@ -40,8 +40,6 @@ PROJECT_FOLDER = Path(".nantui") / "presets"
 KEYS = frozenset({"name", "title", "about", "plan", "settings", "then"})
 SHIPPED, USER, PROJECT = "shipped", "user", "project"
 Document = TypeVar("Document", dict[str, Any], list[Any])
-FIXED = ("model", "save_dir", "project", "name", "resume", "exist_ok")
-"""What a phase cannot choose: it begins with the weights of the one before, in the same directory."""
 
 
 @dataclass(frozen=True)
@@ -291,7 +289,6 @@ def read_phases(plan: str, schema: Schema) -> list[PlanPhase]:
 
 def checked(settings: Mapping[str, object], schema: Schema) -> dict[str, object]:
     """Return a phase's settings, checked. Raises UserError for a wrong one, or one that is not a phase's."""
-    for name in FIXED:
-        if name in settings:
-            raise UserError(f"{name}: a phase cannot set it; it goes on from the weights of the one before")
+    for name in sorted({"model", *SETTLED} & settings.keys()):
+        raise UserError(f"{name}: a phase cannot set it; it goes on from the weights of the one before")
     return schema.check(settings)

@@ -30,6 +30,7 @@ from nantui.run.atomic_files import read_text
 from nantui.run.documents import Settings, table
 from nantui.run.spec import OURS, OURS_CHOICES, OURS_DEFAULTS, OURS_NUMBERS
 from nantui.settings.values import is_number, parse_value, show_value
+from nantui.terminal_text import printable
 
 OTHER_MODES = frozenset({"Predict", "Visualize", "Export", "Tracker", "Custom config.yaml"})
 HABITS = table("habits")
@@ -42,11 +43,17 @@ WANTED = {
     "int": "a whole number", "float": "a number", "bool": "True or False", "str": "a word", "list": "a list",
     "tuple": "a list",
 }  # fmt: skip
+DEVICES = re.compile(
+    r"(cpu(,cpu)*|mps(:0)?|cuda|[nx]pu(:\d+(,\d+)*)?|(cuda:)?(-1|\d+)(,(cuda:)?(-1|\d+))*)?", re.IGNORECASE
+)
+"""What `utils.torch_utils.select_device` trains on, and "cpu,cpu": two ranks without a GPU."""
 LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml where it is there: eight times as fast, and the form opens at once."""
 LINE = re.compile(r"^(?P<name>[a-z_0-9]+):(?P<value>[^#]*)(?:#\s*(?:\((?P<types>[^)]*)\))?\s*(?P<help>.*))?$")
 HEADING = re.compile(r"^#\s*(?P<name>[A-Z][\w/ .-]*?)\s*-*\s*$")
 GROUP = "nantui"
+SETTLED = frozenset({"save_dir", "project", "name", "exist_ok", "resume", "mode", "task"})
+"""What no run changes once it has been made: where it lies, and what it does."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +89,13 @@ class Field:
             return None
         typed = self._typed(value)
         if not (self._fits(typed) and self._allows(typed)):
-            raise UserError(f"{self.name}={show_value(value)}: expects {self.expects()} ({self.help})")
+            shown = printable(show_value(value), 40, "..")
+            raise UserError(f"{self.name}={shown}: expects {self.expects()} ({self.help})")
         return typed
 
     def expects(self) -> str:
+        if self.name == "device":
+            return "cpu, mps, a GPU's number, several such as 0,1, -1 for an idle GPU, npu:0 or xpu:0"
         if self.choices:
             choices = ", ".join(map(show_value, self.choices))
             return f"one of {choices}" + (" or a number" if "float" in self.types else "")
@@ -113,6 +123,8 @@ class Field:
         return not self.types or bool(alike.get(kind, {kind}) & set(self.types))
 
     def _allows(self, value: object) -> bool:
+        if self.name == "device" and not DEVICES.fullmatch(re.sub(r"[\s\[\]()'\"]", "", str(value))):
+            return False
         if not is_number(value):
             return not self.choices or value in self.choices
         lowest, highest = self.range or (None, None)
@@ -155,6 +167,13 @@ class Schema:
         missing value or a wrong type.
         """
         return dict(self._assignment(word) for word in words)
+
+    def changes(self, words: Iterable[str]) -> dict[str, object]:
+        """Return the same for a run that has been made. Raises UserError also for what is settled then."""
+        found = self.parse_assignments(words)
+        for name in SETTLED & found.keys():
+            raise UserError(f"{name}: settled when the run was made; `recover --into NAME` makes another run")
+        return found
 
     def defaults(self) -> dict[str, object]:
         return {name: field.default for name, field in self.fields.items()}

@@ -261,14 +261,19 @@ def branch_off(run: Path, options: Mapping[str, object], python: str | None = No
     UserError with recovery's refusal; nothing is left of the new run then.
     """
     load_config()
+    command = Command("recover", dict(options), by=author())
+    answer = ask_recovery("rollback", run, {**options, "id": command.id, "by": command.by}, python)
+    return continue_elsewhere(answer, command)
+
+
+def ask_recovery(action: str, run: Path, options: Mapping[str, object], python: str | None) -> JsonObject:
+    """Return what recovery answers where no supervisor is asked. Raises UserError with its refusal."""
     spec = read_spec(RunLayout(run).spec)
     chosen = training_python(python, spec.python if spec else None)
-    command = Command("recover", dict(options), by=author())
-    own = {"action": "rollback", "run": str(run), "id": command.id, "by": command.by, "python": chosen}
-    answer = helper(ACT, {**options, **own}, python=chosen)
+    answer = helper(ACT, {**options, "action": action, "run": str(run), "python": chosen}, python=chosen)
     if not answer.get("ok"):
         raise UserError(printable(answer.get("error") or answer.get("text") or "refused"), FAILED)
-    return continue_elsewhere(answer, command)
+    return answer
 
 
 def continue_elsewhere(answer: JsonObject, command: Command) -> str:

@@ -27,15 +27,16 @@ from nantui.run.quarantine import quarantine_add, quarantine_undo
 from nantui.run.spec import Spec, with_settings, write_spec
 from nantui.run.status import FAILED as FAILED_STATE
 from nantui.run.status import FINISHED, RECOVERING, STOPPED
-from nantui.supervisor import recovery
+from nantui.supervisor import recovery, run_spec
 from nantui.supervisor.client import continue_elsewhere
 from nantui.supervisor.config import RECOVERED
+from nantui.supervisor.directories import stray_words
 from nantui.supervisor.foreign import CERTAIN, describe, find_foreign
 from nantui.supervisor.gpu_admission import admit, await_place
 from nantui.supervisor.hosts.leader import several
 from nantui.supervisor.launch import RESTART, RESUME, START, beginning_text, new_attempt
 from nantui.supervisor.ports import CommandPort
-from nantui.supervisor.recovery import act
+from nantui.supervisor.recovery import act, to_continue
 from nantui.supervisor.run_spec import directory_of, leave_the_script, spec_of, stay_automatic, taken_back
 from nantui.supervisor.stop import POLL_S, USUAL_STEPS, stop_run
 from nantui.words import count
@@ -84,6 +85,7 @@ def set_values(port: CommandPort, command: Command) -> str:
         return "taken back: " + ", ".join(names)
     if not values:
         raise UserError("nothing to set")
+    run_spec.refuse_missing(values)
     write_spec(port.layout.spec, with_settings(spec_of(port), values))
     return "kept for the next start: " + ", ".join(f"{name}={value}" for name, value in values.items())
 
@@ -119,10 +121,9 @@ def resume(port: CommandPort, command: Command) -> str:
     asked = _asked(port, command)
     if (own := recovery.begins_with(port, spec)) is not None:
         return begin(port, command, spec, START, None, {**own, **asked})
-    layout = port.layout
-    kept = [layout.results_csv.exists(), *layout.weights.glob("*.pt"), *layout.points.glob("*.pt")]
-    if layout.spec.exists() and not any(kept):  # never started, or ended before it could keep anything
+    if port.layout.spec.exists() and not recovery.has_trained(port.layout):
         return start(port, command)
+    run_spec.refuse_missing(asked)
     directory_of(port, with_settings(spec, asked))
     port.stage(command.id, "check", "looking for the newest clean checkpoint")
     changes = bool(asked or command.options.get("presets") or command.options.get("to"))
@@ -163,6 +164,7 @@ def recover(port: CommandPort, command: Command) -> str:
     await_place(port, command)
     leave_the_script(port, command)
     stay_automatic(port, command)
+    run_spec.refuse_missing(_set_of(command))
     directory_of(port, with_settings(spec_of(port), _set_of(command)))  # refuses here, with nothing moved
     answer = rolled_back_before(port.journal.events(), command.id)
     if answer is None:
@@ -260,47 +262,17 @@ def refuse_while_running(port: CommandPort) -> None:
         # That args.yaml is as young as a process says nothing where we have written it.
         if training.evidence == CERTAIN or not ours:
             raise UserError(f"still training here: {describe(training)}; stop it first", FAILED)
+    if said := stray_words(port.layout.run):
+        raise UserError(said, FAILED)
 
 
 def newest_checkpoint(port: CommandPort, command: Command, changes: bool) -> tuple[str, bool, int, str]:
-    """Return what to continue from, the newest of last.pt, what an agreed stop left, and step points, if it
-    is clean; whether it must be repaired before anything may resume from it; its last whole epoch, from 1;
-    and what is to be said. Where something `changes` it is a rollback that continues, and names a step point.
-
-    Raises UserError when there is nothing to continue from, only a rollback leads to something clean, or the
-    training has ended by itself and nothing `changes`: Ultralytics would begin another one in its place.
-    """
+    """Return what `to_continue` says of the files as they are, or the checkpoint that is asked for."""
     if command.options.get("to"):
         return checkpoint_inside(port.layout, str(command.options["to"])), True, 0, ""
     asked: JsonObject = {"set": _asked(port, command)}
     asked |= {name: command.options[name] for name in ("python", "allow") if name in command.options}
-    answer = act(port, replace(command, options=asked), "plan")
-    plan, left_out = answer.get("plan") or {}, "; ".join(answer.get("notes") or ())
-    if at := answer.get("step_point"):
-        begins = f"it goes on in epoch {at['epoch']} after step {at['batch']} of {at['batches']}"
-        name = str(at["label"] if changes else at["path"])
-        return name, False, int(at["epoch"]) - 1, "; ".join(filter(None, [begins, left_out]))
-    point = plan.get("restore_point") or {}
-    usable = [one for one in plan.get("candidates") or () if one["usable"]]
-    if point.get("step_point"):
-        point = next((one for one in usable if not one["step_point"]), {})
-    names = {port.layout.last.name, port.layout.stop_point.name}
-    if point and point.get("name") not in names:
-        # A kill between the renames of one save leaves last.pt an epoch behind: it is renamed last
-        # (worker/checkpoints/save.py), so that the epoch counts as saved once all of it is.
-        last = next((one for one in usable if one["name"] == "last.pt"), None)
-        point = last if last and last["work"] == (point.get("work") or 0) - 1 else point
-    if point.get("revive") and not changes:
-        ended = f"the training has ended by itself after epoch {point.get('work')}"
-        raise UserError(f"{ended}; to go on: nantui resume RUN --set patience=0, or more epochs=", FAILED)
-    if point.get("name") in names:
-        name = f"{port.layout.weights.name}/{point['name']}"
-        return name, bool(point.get("repair")), int(point.get("work") or 0), left_out
-    instead = f"the newest clean one is {point['name']}" if point else "nothing clean is left"
-    raise UserError(
-        f"last.pt cannot be continued from; {instead}: recover the run instead{left_out and '; '}{left_out}",
-        FAILED,
-    )
+    return to_continue(port.layout, act(port, replace(command, options=asked), "plan"), changes)
 
 
 def checkpoint_inside(layout: RunLayout, name: str) -> str:

@@ -16,21 +16,15 @@ from nantui.errors import FAILED, UserError
 from nantui.machine.training_python import training_python
 from nantui.machine.waiting_process import ASKED_THROUGH
 from nantui.run import commands
+from nantui.run import events as kinds
 from nantui.run.attempts import DIVERGED, FINISHED
 from nantui.run.attempts import FAILED as FAILED_OUTCOME
 from nantui.run.commands import POLICY, Command, spool_for
 from nantui.run.documents import JsonObject
 from nantui.run.endings import PREEMPTED
-from nantui.run.events import (
-    TRANSACTION_BEGINS,
-    TRANSACTION_ENDS,
-    AttemptEnded,
-    CommandReceived,
-    PhaseBegun,
-    UndoDone,
-    newest,
-)
+from nantui.run.events import newest
 from nantui.run.journal import is_being_done
+from nantui.run.layout import RunLayout
 from nantui.run.plan import PlanPhase, next_waits, phases_of, place_of, standing, with_phase
 from nantui.run.spec import Spec, divided, read_spec, write_spec
 from nantui.run.status import LOST
@@ -75,8 +69,8 @@ def repair(port: RunPort, died: bool = False) -> str:
     One that an earlier supervisor's helper still carries out is waited for. Of a helper that `died` before it
     had begun, copies as large as checkpoints may lie beside the run's files: they are removed.
     """
-    latest = newest(port.journal.events(), *TRANSACTION_BEGINS, *TRANSACTION_ENDS)
-    open_id = latest.id if isinstance(latest, TRANSACTION_BEGINS) else ""
+    latest = newest(port.journal.events(), *kinds.TRANSACTION_BEGINS, *kinds.TRANSACTION_ENDS)
+    open_id = latest.id if isinstance(latest, kinds.TRANSACTION_BEGINS) else ""
     if not died and not open_id and not is_being_done(port.layout):
         return ""
     return str(act(port, Command("rollback", {}, open_id, "supervisor"), REPAIR).get("text") or "")
@@ -85,8 +79,8 @@ def repair(port: RunPort, died: bool = False) -> str:
 def follow_up(port: RunPort) -> None:
     """Enqueue the next phase where the current one has just finished; done before anything else waits."""
     events = port.journal.events()
-    latest = newest(events, AttemptEnded, CommandReceived, UndoDone, PhaseBegun)
-    if not isinstance(latest, AttemptEnded) or latest.outcome != FINISHED:
+    latest = newest(events, kinds.AttemptEnded, kinds.CommandReceived, kinds.UndoDone, kinds.PhaseBegun)
+    if not isinstance(latest, kinds.AttemptEnded) or latest.outcome != FINISHED:
         return
     try:
         spec = read_spec(port.layout.spec)
@@ -137,6 +131,48 @@ def begins_with(port: RunPort, spec: Spec) -> dict[str, object] | None:
     if place is None or place.number < 2 or left or port.layout.results_csv.exists():
         return None
     return dict(phases_of(spec.plan)[place.number - 1].settings)
+
+
+def has_trained(layout: RunLayout) -> bool:
+    """Tell whether anything is kept that a resume could go on from: it may have ended before that."""
+    return any((layout.results_csv.exists(), *layout.weights.glob("*.pt"), *layout.points.glob("*.pt")))
+
+
+def to_continue(layout: RunLayout, answer: JsonObject, changes: bool) -> tuple[str, bool, int, str]:
+    """Return what to continue from, the newest of last.pt, what an agreed stop left, and step points, if it
+    is clean; whether it must be repaired before anything may resume from it; its last whole epoch, from 1;
+    and what is to be said. `answer` is recovery's plan. Where something `changes` it is a rollback that
+    continues, and names a step point.
+
+    Raises UserError when there is nothing to continue from, only a rollback leads to something clean, or the
+    training has ended by itself and nothing `changes`: Ultralytics would begin another one in its place.
+    """
+    plan, left_out = answer.get("plan") or {}, "; ".join(answer.get("notes") or ())
+    if at := answer.get("step_point"):
+        begins = f"it goes on in epoch {at['epoch']} after step {at['batch']} of {at['batches']}"
+        name = str(at["label"] if changes else at["path"])
+        return name, False, int(at["epoch"]) - 1, "; ".join(filter(None, [begins, left_out]))
+    point = plan.get("restore_point") or {}
+    usable = [one for one in plan.get("candidates") or () if one["usable"]]
+    if point.get("step_point"):
+        point = next((one for one in usable if not one["step_point"]), {})
+    names = {layout.last.name, layout.stop_point.name}
+    if point and point.get("name") not in names:
+        # A kill between the renames of one save leaves last.pt an epoch behind: it is renamed last
+        # (worker/checkpoints/save.py), so that the epoch counts as saved once all of it is.
+        last = next((one for one in usable if one["name"] == "last.pt"), None)
+        point = last if last and last["work"] == (point.get("work") or 0) - 1 else point
+    if point.get("revive") and not changes:
+        ended = f"the training has ended by itself after epoch {point.get('work')}"
+        raise UserError(f"{ended}; to go on: nantui resume RUN --set patience=0, or more epochs=", FAILED)
+    if point.get("name") in names:
+        name = f"{layout.weights.name}/{point['name']}"
+        return name, bool(point.get("repair")), int(point.get("work") or 0), left_out
+    instead = f"the newest clean one is {point['name']}" if point else "nothing clean is left"
+    raise UserError(
+        f"last.pt cannot be continued from; {instead}: recover the run instead{left_out and '; '}{left_out}",
+        FAILED,
+    )
 
 
 def recover_unattended(port: RunPort, ending: Ending) -> bool:

@@ -57,6 +57,12 @@ def spec_of(port: RunPort) -> Spec:
     return Spec(train=args, created=time.time())
 
 
+def refuse_missing(asked: Mapping[str, Any]) -> None:
+    """Raise UserError for a data set by its full path that is not there, before anything is done for it."""
+    if os.path.isabs(data := str(asked.get("data") or "")) and not os.path.exists(data):
+        raise UserError(f"data={data}: no such file here; nothing was done", FAILED)
+
+
 def directory_of(port: RunPort, spec: Spec, sure: bool = True) -> str | None:
     """Return the directory to train in, so that a relative path means what it meant at the beginning.
 

@@ -27,6 +27,7 @@ from nantui.errors import UserError
 from nantui.machine.process_identity import ProcessRef, alive, this_machine
 from nantui.run.atomic_files import Identity, identity
 from nantui.run.attempts import FINISHED, Attempt, read_attempt, read_exits, registered
+from nantui.run.binding import STRANGE, standing
 from nantui.run.commands import pending_commands
 from nantui.run.journal import Journal, interrupted, standing_attempt
 from nantui.run.layout import RunLayout, find_runs
@@ -36,6 +37,7 @@ from nantui.run.results import EpochRow, Metric, last_epochs, median_epoch_s, re
 from nantui.run.spec import epochs_asked
 from nantui.run.status import ACTIVE, FOREIGN, LOST, QUEUED, RUNNING, STARTING, STOPPED, RunStatus
 from nantui.run.telemetry import Step, last_step
+from nantui.supervisor.directories import other_place, stray_words
 from nantui.supervisor.foreign import (
     ForeignProcess,
     candidates,
@@ -134,11 +136,23 @@ def _read_status(layout: RunLayout, foreign: Candidates, log: Path | None) -> Ru
             status = replace(status, state=RUNNING, pids=pids, text="trains under its own script")
         else:
             status = _ended(layout, status, number)
+    if status.state in {*ACTIVE, LOST} and (state is None or this_machine().sees_pids_of(state.machine)):
+        status = _by_its_place(layout, status, attempt)
     if attempt is not None and attempt.nnodes > 1:
         status = replace(status, hosts=host_rows(layout, attempt.attempt, status.host))
     if number and number > 1 and status.state not in ACTIVE:
         attempt = read_attempt(layout, _in_force(layout, number, identity(layout.journal))) or attempt
     return _with_progress(layout, status, attempt)
+
+
+def _by_its_place(layout: RunLayout, status: RunStatus, attempt: Attempt | None) -> RunStatus:
+    """What lives may be another directory's: this one was copied, or renamed, while it trained."""
+    place = other_place(layout.run, attempt)
+    if place and standing(layout.run) == STRANGE:
+        text = f"copied from {place}: nothing trains here"
+        return replace(status, state=STOPPED, pids=(), doing=None, text=text)
+    text = f"renamed while it trains: it goes on writing to {place}"
+    return replace(status, text=text) if place and status.pids else status
 
 
 @lru_cache(maxsize=512)
@@ -159,7 +173,8 @@ def _foreign_status(
         return RunStatus(layout.run, STARTING, text="created, not started yet")
     doing = state.doing if state and alive(state.process) else None
     status = RunStatus(layout.run, FOREIGN, epochs=epochs_asked(layout.args_yaml), doing=doing)
-    status = replace(_with_row(status, last_epochs(layout.results_csv)), text="no process of it runs here")
+    text = stray_words(layout.run) or "no process of it runs here"
+    status = replace(_with_row(status, last_epochs(layout.results_csv)), text=text)
     if found := find_foreign(layout.run, foreign()):
         one = found[0]
         text = f"{describe(one, with_gpu=True)} ({one.evidence})"

@@ -4,7 +4,7 @@ A signal alone reaches the ranks at different steps and kills a save half way; s
 all ranks agree on. Whoever does not follow within the time that is shown gets SIGTERM, then SIGKILL.
 
 A training that nantui did not start is stopped once a person has seen whose it is, and how it was started is
-kept. One whose run directory was renamed or deleted is found by the mark that its processes carry.
+kept.
 """
 
 from __future__ import annotations
@@ -16,31 +16,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
-
-from nantui import entry_points
 from nantui.errors import FAILED, UserError
-from nantui.machine.process_identity import ProcessRef
-from nantui.machine.process_tree import MARK, argv_of, end_all, members, variables_of
+from nantui.machine.process_tree import variables_of
 from nantui.run import commands
 from nantui.run.atomic_files import write_json
-from nantui.run.attempts import read_attempt, read_exits
+from nantui.run.attempts import read_exits
 from nantui.run.binding import bind
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
 from nantui.run.endings import Traces
-from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec, kept_environment, read_args, read_spec, write_spec
 from nantui.run.status import STOPPED, STOPPING
 from nantui.supervisor.attempt_watch import ELSEWHERE, TRAINING, Watch
 from nantui.supervisor.foreign import ForeignProcess, came_back, describe, find_foreign, link_of, stop_tree
 from nantui.supervisor.ports import CommandPort, RunPort
 from nantui.supervisor.stacks import collect_stacks, hung_text
-from nantui.supervisor.state import read_state
 from nantui.words import count
 
-RUN = "NANTUI_RUN"
-FOREIGN_GRACE_S, STRAY_GRACE_S, DIE_S = 5.0, 10.0, 20.0
+FOREIGN_GRACE_S = 5.0
 POLL_S = 0.05
 USUAL_STEPS = 20
 SHOW_EVERY_S = 1.0
@@ -195,44 +188,3 @@ def program_of(training: ForeignProcess) -> str:
         return os.path.normpath(os.path.join(training.cwd or "/", word))
     path = variables_of(training.ref.pid).get("PATH")
     return shutil.which(word, path=path) or link_of(training.ref.pid, "exe") or word
-
-
-def strays_of(run: Path) -> set[str]:
-    """Return the marks of living processes that were started for the directory `run`, and of which what lies
-    there now (if anything) is not the run.
-    """
-    layout, found = RunLayout(run), set()
-    for pid in psutil.pids():
-        variables, words = variables_of(pid), argv_of(pid)
-        worker = entry_points.WORKER in words and str(run) in words
-        if (mark := variables.get(MARK)) and (worker or variables.get(RUN) == str(run)):
-            found.add(mark)
-    own = {attempt.uuid for number in layout.attempt_numbers() if (attempt := read_attempt(layout, number))}
-    state = read_state(layout.supervisor)
-    if state is not None and state.waiting is not None:
-        own.add(variables_of(state.waiting.pid).get(MARK, ""))
-    return found - own
-
-
-def run_of(marks: set[str]) -> Path | None:
-    """Return where the run of such processes lies now, as the supervisor that watches them has it."""
-    for pid in psutil.pids():
-        words = argv_of(pid)
-        if entry_points.SUPERVISOR in words[:-1]:
-            layout = RunLayout(Path(words[words.index(entry_points.SUPERVISOR) + 1]))
-            attempt = read_attempt(layout, layout.newest_attempt())
-            if attempt is not None and attempt.uuid in marks:
-                return layout.run
-    return None
-
-
-def end_strays(marks: set[str]) -> str:
-    """End every process of trainings whose directory is gone. Raises UserError for what does not die."""
-
-    def living() -> list[ProcessRef]:
-        return [ref for mark in marks for ref in members(mark)]
-
-    count = len(living())
-    if left := end_all(living, time.sleep, grace_s=STRAY_GRACE_S, limit_s=DIE_S):
-        raise UserError(f"{len(left)} processes do not die: {', '.join(map(str, left[:5]))}", FAILED)
-    return f"{count} processes of a run whose directory is gone were ended; no process is left"

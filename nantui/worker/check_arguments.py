@@ -99,16 +99,16 @@ def as_now(config: dict[str, object]) -> dict[str, object]:
 
 
 def refuse_missing_device(device: object) -> None:
-    """Raise UserError for CUDA devices that PyTorch does not see here; other words are Ultralytics' affair.
+    """Raise UserError for CUDA devices that PyTorch does not see here; "cuda" is the first.
 
     Counting them starts no CUDA context (`torch.cuda.device_count`), as `select_device` would.
     """
     import torch
 
     there = torch.cuda.device_count()
-    words = (word.removeprefix("cuda:") for word in words_of(device))
-    missing = [word for word in words if word.isdigit() and int(word) >= there]
-    if missing:
+    words = [word.lower().removeprefix("cuda:").replace("cuda", "0") for word in words_of(device)]
+    own = words[:1] and words[0].startswith(("npu", "xpu"))
+    if not own and any(word.isdigit() and int(word) >= there for word in words):
         seen = f"devices 0 to {there - 1}" if there else "no CUDA device"
         raise UserError(f"device={device}: PyTorch sees {seen} here; choose another, or device=cpu")
 

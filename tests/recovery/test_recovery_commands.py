@@ -81,6 +81,26 @@ def test_a_dry_run_says_that_it_trains_now(
     assert at_once == []
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "recover the run instead"),
+        (["--preset", "nope"], "no preset 'nope'"),
+        (["--set", "data=/nowhere/data.yaml"], "data=/nowhere/data.yaml: no such file"),
+        (["--set", "model=other.pt"], "`recover --restart` takes another model"),
+        (["--set", "name=other"], "settled when the run was made"),
+    ],
+)
+def test_the_dry_run_of_a_resume_refuses_what_the_resume_would(
+    poisoned: Path, at_once: list[Command], capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    before = fakes.tree(RunLayout(poisoned))
+    assert cli.main(["resume", str(poisoned), "--dry-run", *words]) != 0
+    err = capsys.readouterr().err
+    assert said in err and "would resume" not in err
+    assert fakes.tree(RunLayout(poisoned)) == before and at_once == []
+
+
 def test_without_a_terminal_and_without_yes_nothing_is_done(
     poisoned: Path, at_once: list[Command], capsys: pytest.CaptureFixture[str]
 ) -> None:

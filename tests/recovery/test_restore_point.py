@@ -199,6 +199,15 @@ def test_a_finished_run_names_an_older_epoch_to_train_on_from(tmp_path: Path) ->
     assert "older" not in finished_words(facts, found[1], None)
 
 
+def test_fewer_epochs_than_are_trained_are_no_finished_run(tmp_path: Path) -> None:
+    (tmp_path / "args.yaml").write_text("epochs: 3000\n")
+    found = candidates({"last.pt": (503, "clean", 0.3)}, RestoreCriteria(None, Reached(504, 0, 1.0), 10))
+    record = RunRecord(RunLayout(tmp_path))
+    facts = PlanInputs(record, Schema.load(), {"epochs": 10}, found, None, Reached(504, 0, 1.0))
+    with pytest.raises(UserError, match=r"^epochs=10: 504 are trained already; leave it out to go on"):
+        choose_restore(facts, None, restart=False)
+
+
 def test_without_any_fitness_the_best_is_the_restore_point() -> None:
     found = candidates(
         {"epoch3.pt": (3, "clean", None), "epoch2.pt": (2, "clean", math.nan)},

@@ -52,6 +52,12 @@ def test_an_interpreter_that_cannot_run_is_named() -> None:
         ("amp=true", "amp", True),
         ("device=0,1", "device", (0, 1)),
         ("device=cpu", "device", "cpu"),
+        *(
+            (f"device={word}", "device", word)
+            for word in ("cpu,cpu", "cuda:1", "cuda", "mps", "npu:0,1", "xpu")
+        ),
+        ("device=-1,-1", "device", (-1, -1)),
+        ("device=None", "device", None),
         ("imgsz=[640, 480]", "imgsz", [640, 480]),
         ("time=None", "time", None),
         ("optimizer=sgd", "optimizer", "SGD"),
@@ -96,6 +102,10 @@ def test_parse_value_agrees_with_ultralytics(ultralytics_says: dict[str, Any]) -
         ("imgsz=-3", "expects a whole number or a list, at least 1"),
         ("guard=on", "protect, observe, off"),
         ("grad_clip=-1", "at least 0"),
+        *(
+            (f"device={word}", "expects cpu, mps, a GPU's number")
+            for word in ("any", "gpu", "tpu", "0,x", "-2")
+        ),
         ("xyzzy=1", "unknown setting 'xyzzy'"),
     ],
 )
@@ -104,6 +114,18 @@ def test_a_mistake_is_one_clear_line(schema: Schema, word: str, says: str) -> No
         schema.parse_assignments([word])
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_long_value_leaves_room_for_what_is_expected(schema: Schema) -> None:
+    with pytest.raises(UserError, match=r"^lr0=x{38}\.\.: expects a number from 0 to 1"):
+        schema.parse_assignments([f"lr0={'x' * 300}"])
+
+
+@pytest.mark.parametrize("word", ["project=elsewhere", "name=other", "exist_ok", "resume", "task=segment"])
+def test_what_is_settled_once_a_run_is_made_is_no_change(schema: Schema, word: str) -> None:
+    assert len(schema.parse_assignments([word])) == 1 and schema.changes(["lr0=0.1"]) == {"lr0": 0.1}
+    with pytest.raises(UserError, match="settled when the run was made"):
+        schema.changes(["lr0=0.1", word])
 
 
 def test_a_non_finite_number_is_refused(schema: Schema) -> None:

@@ -112,6 +112,8 @@ def test_a_directory_that_is_no_run(tmp_path, capsys):
 def test_edits_are_kept_and_used_by_the_next_start(make_run):
     run = make_run(epochs=100000)
     run.await_step()
+    gone = run.do("set", set={"data": "/nowhere/data.yaml"})
+    assert not gone.ok and "data=/nowhere/data.yaml: no such file" in gone.text
     assert run.do("set", set={"lr0": 0.002, "guard": "observe"}).ok
     spec = read_spec(run.layout.spec)
     assert spec.train["lr0"] == 0.002 and spec.ours == {"guard": "observe"}

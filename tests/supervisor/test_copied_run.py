@@ -20,7 +20,9 @@ from nantui.run.binding import HERE, MOVED, STRANGE, bind, standing
 from nantui.run.commands import Command
 from nantui.run.layout import RunLayout
 from nantui.run.spec import read_spec, write_spec
+from nantui.run.status import RUNNING, STOPPED
 from nantui.supervisor.client import submit
+from nantui.supervisor.status import read_status
 from tests.supervisor.stub_run import PYTHON, StubRun
 from tests.waiting import eventually
 
@@ -162,9 +164,21 @@ def test_the_lock_of_a_living_run_does_not_hold_its_copy(
     run = make_run("living", epochs=100000)
     run.await_step()
     copy = shutil.copytree(run.path, tmp_path / "copy", ignore=being_written)
+    eventually(lambda: read_status(run.path).state == RUNNING)
+
+    def shown() -> tuple[str, tuple[int, ...], float | None, str]:
+        now = read_status(copy)
+        return now.state, now.pids, now.eta_s, now.text
+
+    nothing_there = (STOPPED, (), None, f"copied from {run.path}: nothing trains here")
+    assert shown() == nothing_there
+    status, said = told(capsys, "resume", "--dry-run", str(copy))
+    assert status == 0 and "is training" not in said
     status, said = told(capsys, "stop", "--yes", str(copy))
-    assert status == 0 and "nothing was running" in said
+    assert status == 0 and "nothing was running" in said and shown() == nothing_there
     assert run.members() and run.supervisor_alive(), "the original, whose mark the copy carries, trains on"
+    run.kill_supervisor()
+    assert run.members() and shown() == nothing_there, "its ranks are registered in the copy, too"
 
 
 @pytest.mark.parametrize("watched", [True, False])
@@ -246,6 +260,13 @@ def test_a_run_that_is_renamed_while_it_trains_is_followed_and_stopped_by_either
     os.rename(run.path, new.path)
     eventually(lambda: "adopted" in new.kinds() and new.supervisor_alive(), lambda: str(new.kinds()))
     assert new.members()
+    assert read_status(new.path).text == f"renamed while it trains: it goes on writing to {run.path}"
+    run.path.mkdir(exist_ok=True)  # as Ultralytics does
+    (run.path / "args.yaml").write_text("task: detect\n")
+    where = f"the run that was here trains on as {new.path}, and writes here"
+    assert where in read_status(run.path).text
+    status, said = told(capsys, "resume", "--yes", "--our-runner", "--trust", str(run.path))
+    assert status != 0 and where in said, said
     status, said = told(capsys, "stop", "--yes", str(run.path))
     assert status == 0 and f"trains on as {new.path}" in said, said
     assert not new.members()

@@ -15,8 +15,8 @@ from nantui.run.layout import RunLayout
 from nantui.run.spec import Spec
 from nantui.supervisor import launch
 from nantui.supervisor.client import want_worker
+from nantui.supervisor.directories import strays_of, variables_of
 from nantui.supervisor.state import read_state
-from nantui.supervisor.stop import strays_of, variables_of
 from tests.supervisor.stub_run import StubRun
 from tests.waiting import eventually
 

@@ -51,6 +51,21 @@ async def test_an_edit_is_checked_drafted_saved_and_left_to_the_supervisor(cockp
         assert next(line for line in text.splitlines() if "in effect" in line).split()[-1] == "0.15"
 
 
+async def test_what_is_not_known_to_be_fine_is_not_called_so(cockpit):
+    async with cockpit(size=(120, 40)) as driver:
+        await opened(driver)
+        for name, said in (("data", "looked for when it is saved"), ("device", "device: fine")):
+            await find(driver, f"{name}")
+            await driver.press("enter", "ctrl+u")
+            await driver.type("cpu")
+            await driver.until(said)
+            await driver.press("escape", "escape")
+        await find(driver, "project")
+        await driver.press("enter", "ctrl+u")
+        await driver.type("elsewhere")
+        await driver.until("settled when the run was made")
+
+
 async def test_space_takes_the_next_choice_and_u_takes_it_back(cockpit):
     async with cockpit(size=(120, 40)) as driver:
         await opened(driver)

@@ -34,6 +34,8 @@ def why_not(name: str, run: RunSnapshot, read_only: bool) -> str | None:
             return f"it is already {state}"
         case "start" if state == run_status.FINISHED:
             return "it is finished; R goes back to an older epoch, or begins again"
+        case "stop" | "kill" if state == run_status.FOREIGN and not run.status.pids:
+            return run.status.text
         case "stop" | "kill" if not active and not run.status.pids:
             return f"nothing is running: it is {state}"
         case "rollback" if active:

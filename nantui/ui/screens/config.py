@@ -35,6 +35,8 @@ from nantui.words import count
 
 SAVED = "saved, from the next start on"
 UNREAD = "the settings are still being read"
+SAID = {"data": "looked for when it is saved", "model": "taken only where it begins again (R, then b)"}
+"""What is not known to be fine before it is used."""
 
 
 class ConfigScreen(RunPage):
@@ -205,13 +207,13 @@ class ConfigScreen(RunPage):
         """Say at once whether the value would do; returns it checked, or the error."""
         assert self.schema is not None, "edited once there are settings"
         try:
-            value = self.schema.parse_assignments([f"{self.editing}={text}"])[self.editing]
+            value = self.schema.changes([f"{self.editing}={text}"])[self.editing]
         except UserError as error:
             self.say(str(error), "bad")
             return error
         found = lint({**self.draft.whole(), self.editing: value}, self.known)
         remark = next((one.text for one in found if one.name == self.editing), "")
-        self.say(remark or f"{self.editing}: fine", "warn" if remark else "good")
+        self.say(remark or f"{self.editing}: {SAID.get(self.editing, 'fine')}", "warn" if remark else "good")
         return value
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
