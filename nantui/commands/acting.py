@@ -25,6 +25,7 @@ from nantui.run.journal import UNDOABLE, newest_in_force
 from nantui.run.layout import RunLayout, require_run
 from nantui.run.plan import next_waits
 from nantui.run.record import RunRecord
+from nantui.run.spec import Spec, with_settings
 from nantui.run.status import ACTIVE, FOREIGN
 from nantui.settings.presets import checked
 from nantui.settings.schema import Schema
@@ -32,7 +33,7 @@ from nantui.supervisor.client import ask_recovery, branch_off, carry_out
 from nantui.supervisor.directories import end_strays, run_of, strays_of
 from nantui.supervisor.foreign import describe, find_foreign
 from nantui.supervisor.recovery import has_trained, to_continue
-from nantui.supervisor.run_spec import refuse_missing
+from nantui.supervisor.run_spec import directory_for, refuse_missing
 from nantui.supervisor.status import read_status
 
 FILES = ("data", "model", "pretrained")
@@ -66,10 +67,10 @@ def _refused(
 ) -> int | None:
     """Ask, or say what would be done; return the exit status where nothing is to be done, None for a yes."""
     common.refuse_read_only(arguments)
+    strange = would_run(layout) if kind in STARTS else []
+    for line in strange:  # what going on with a run that was not made here would run
+        common.say(f"  {line}")
     if check(arguments, layout) is not False:
-        strange = would_run(layout) if kind in STARTS else []
-        for line in strange:  # what going on with a run that was not made here would run
-            common.say(f"  {line}")
         if arguments.dry_run:
             common.say(f"would {kind} {question.removesuffix(' Do it?').rstrip('.?')}")
             return 0
@@ -315,6 +316,7 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
 def _say_from_where(arguments: argparse.Namespace, layout: RunLayout, options: JsonObject) -> None:
     """Say which checkpoint a resume would go on from. Raises UserError where it would refuse."""
     record, changes = RunRecord(layout), {"set", "presets"} & options.keys()
+    directory_for(record, with_settings(record.spec or Spec(dict(record.args)), options.get("set") or {}))
     next_phase = record.spec is not None and next_waits(record.spec.plan, record.journal)
     if has_trained(layout) and not (next_phase and "presets" not in changes):
         answer = ask_recovery("plan", layout.run, options, arguments.python)

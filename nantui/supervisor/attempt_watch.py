@@ -21,6 +21,7 @@ from nantui.run.growing_files import LineFollower
 from nantui.run.layout import RunLayout
 from nantui.run.telemetry import Step, StepFollower
 from nantui.supervisor.config import Patience
+from nantui.supervisor.directories import other_place
 
 TRAINING, SAVING = "training", "saving"
 BEFORE_STEPS = frozenset({"", "importing", "setup"})
@@ -86,6 +87,7 @@ class Watch:
         self._longest_s: dict[str, float] = {}
         """The longest time that rank 0 has spent in each phase so far."""
         self.ranks = self.attempt.devices
+        self._unseen = bool(other_place(self.layout.run, self.attempt))
         self._hosts: dict[int, str] = {}
 
     def read(self) -> list[Relayed]:
@@ -120,7 +122,7 @@ class Watch:
 
     def allowed_s(self, patience: Patience) -> float:
         """Return how much silence is normal now; more is a standstill."""
-        if self.activity == ELSEWHERE:
+        if self.activity == ELSEWHERE or self._unseen:  # renamed: it writes on under the old name
             return math.inf
         if self.activity == TRAINING and (usual_s := self.usual_step_s()) > 0:
             return max(patience.stall_floor_s, patience.stall_factor * usual_s)

@@ -56,8 +56,8 @@ def stray_words(run: Path) -> str:
     if not (another_was_here(run) and (marks := strays_of(run))):
         return ""
     now = run_of(marks)
-    how = f"trains on as {now}" if now else "was deleted and trains on"
-    return f"the run that was here {how}, and writes here: nantui stop {run} ends it"
+    what = f"trains on as {now}" if now else "trains on though its directory was deleted"
+    return f"`nantui stop {run}` ends what {what} and writes here"
 
 
 def run_of(marks: set[str]) -> Path | None:

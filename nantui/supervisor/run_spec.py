@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -58,28 +58,36 @@ def spec_of(port: RunPort) -> Spec:
 
 
 def refuse_missing(asked: Mapping[str, Any]) -> None:
-    """Raise UserError for a data set by its full path that is not there, before anything is done for it."""
-    if os.path.isabs(data := str(asked.get("data") or "")) and not os.path.exists(data):
-        raise UserError(f"data={data}: no such file here; nothing was done", FAILED)
+    """Raise UserError for a file by its full path that is not there, before anything is done for it."""
+    for name in ("data", "model"):
+        if os.path.isabs(path := str(asked.get(name) or "")) and not os.path.exists(path):
+            raise UserError(f"{name}={path}: no such file here; nothing was done", FAILED)
 
 
 def directory_of(port: RunPort, spec: Spec, sure: bool = True) -> str | None:
+    """Return the same for the run that a supervisor holds. Raises UserError."""
+    record = RunRecord(port.layout, trusted=own_uids(port.layout.lock))
+    return directory_for(record, spec, sure, port.pump)
+
+
+def directory_for(
+    record: RunRecord, spec: Spec, sure: bool = True, pump: Callable[[float], None] = time.sleep
+) -> str | None:
     """Return the directory to train in, so that a relative path means what it meant at the beginning.
 
     Where it is to be `sure`, raises UserError, before anything starts, for a data set that is found nowhere,
     also by Ultralytics, which knows names of its own (`coco8.yaml`) and is asked once.
     """
-    written, data = cwd_of(port.journal.events()), spec.train.get("data")
+    written, data = cwd_of(record.journal), spec.train.get("data")
     if spec.kind == "exec" or not is_relative(data):
         return written
-    record = RunRecord(port.layout, trusted=own_uids(port.layout.lock))
     if place := started_in(record, str(data)):
         return str(place)
     request = {"data": {"name": data, "task": spec.train.get("task")}}
-    known = (str(port.layout.run), spec.python, written, str(request))
+    known = (str(record.run), spec.python, written, str(request))
     if not sure or known in _found:
         return written
-    asked = helper(PREPARE, request, python=spec.python, cwd=written or str(port.layout.run), pump=port.pump)
+    asked = helper(PREPARE, request, python=spec.python, cwd=written or str(record.run), pump=pump)
     if not asked.get("ok"):
         tried = ", ".join(map(str, places_of(record)))
         raise UserError(f"data={data} is found nowhere: tried from {tried}; give it with --set data=", FAILED)

@@ -28,6 +28,7 @@ from nantui.run.endings import Traces
 from nantui.run.spec import Spec, kept_environment, read_args, read_spec, write_spec
 from nantui.run.status import STOPPED, STOPPING
 from nantui.supervisor.attempt_watch import ELSEWHERE, TRAINING, Watch
+from nantui.supervisor.directories import other_place
 from nantui.supervisor.foreign import ForeignProcess, came_back, describe, find_foreign, link_of, stop_tree
 from nantui.supervisor.ports import CommandPort, RunPort
 from nantui.supervisor.stacks import collect_stacks, hung_text
@@ -49,8 +50,7 @@ def stop_run(port: CommandPort, command: Command, *, at_once: bool) -> str:
     port.read_watch()
     port.publish(state=STOPPING)
     begun = time.monotonic()
-    asked_for = port.watch.attempt.argv
-    moved = bool(asked_for) and str(port.layout.run) not in asked_for  # it looks for a request where it was
+    moved = other_place(port.layout.run, port.watch.attempt)  # it looks for a request where it was
     agreed = not (at_once or moved) and port.watch.stepping() and _ask_and_wait(port, port.watch, command)
     port.stage(command.id, "end", "ending its processes")
     port.end_members(SHORT_GRACE_S if agreed else port.patience.terminate_s)

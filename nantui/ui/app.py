@@ -54,13 +54,11 @@ class TooSmall(Screen[None]):
     """Covers everything, and goes away by itself when there is room again."""
 
     def compose(self) -> ComposeResult:
-        yield Title(
-            lambda width: wrap(
-                f"Enlarge it, or press q; the training goes on. nantui needs {SMALLEST[0]} x {SMALLEST[1]}, "
-                f"this terminal is {self.app.size.width} x {self.app.size.height}.", width,
-            ),
-            id="too-small",
-        )  # fmt: skip
+        yield Title(self._lines, id="too-small")
+
+    def _lines(self, width: int) -> list[Line]:
+        now = "nantui needs {} x {}, this terminal is {} x {}.".format(*SMALLEST, *self.app.size)
+        return [*wrap("Enlarge it, or press q; the training goes on.", width), *wrap(now, width)]
 
 
 def has_titles() -> bool:

@@ -87,6 +87,7 @@ def test_a_dry_run_says_that_it_trains_now(
         ([], "recover the run instead"),
         (["--preset", "nope"], "no preset 'nope'"),
         (["--set", "data=/nowhere/data.yaml"], "data=/nowhere/data.yaml: no such file"),
+        (["--set", "data=nowhere.yaml"], "data=nowhere.yaml is found nowhere"),
         (["--set", "model=other.pt"], "`recover --restart` takes another model"),
         (["--set", "name=other"], "settled when the run was made"),
     ],

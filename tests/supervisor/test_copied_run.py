@@ -15,6 +15,7 @@ import pytest
 
 from nantui.cli import main
 from nantui.errors import UserError
+from nantui.machine.process_tree import send
 from nantui.run import commands
 from nantui.run.binding import HERE, MOVED, STRANGE, bind, standing
 from nantui.run.commands import Command
@@ -172,8 +173,7 @@ def test_the_lock_of_a_living_run_does_not_hold_its_copy(
 
     nothing_there = (STOPPED, (), None, f"copied from {run.path}: nothing trains here")
     assert shown() == nothing_there
-    status, said = told(capsys, "resume", "--dry-run", str(copy))
-    assert status == 0 and "is training" not in said
+    assert "is training" not in told(capsys, "resume", "--dry-run", str(copy))[1]
     status, said = told(capsys, "stop", "--yes", str(copy))
     assert status == 0 and "nothing was running" in said and shown() == nothing_there
     assert run.members() and run.supervisor_alive(), "the original, whose mark the copy carries, trains on"
@@ -263,13 +263,32 @@ def test_a_run_that_is_renamed_while_it_trains_is_followed_and_stopped_by_either
     assert read_status(new.path).text == f"renamed while it trains: it goes on writing to {run.path}"
     run.path.mkdir(exist_ok=True)  # as Ultralytics does
     (run.path / "args.yaml").write_text("task: detect\n")
-    where = f"the run that was here trains on as {new.path}, and writes here"
+    where = f"`nantui stop {run.path}` ends what trains on as {new.path} and writes here"
     assert where in read_status(run.path).text
     status, said = told(capsys, "resume", "--yes", "--our-runner", "--trust", str(run.path))
     assert status != 0 and where in said, said
     status, said = told(capsys, "stop", "--yes", str(run.path))
     assert status == 0 and f"trains on as {new.path}" in said, said
     assert not new.members()
+
+
+def test_a_run_that_is_renamed_while_it_trains_is_neither_ended_for_its_silence_nor_trained_twice(
+    make_run: Callable[..., StubRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its steps say goes to the old name; that it has hung, or where it came to, cannot be known."""
+    monkeypatch.setattr(sys, "executable", PYTHON)
+    run = make_run("moving", epochs=100000, auto=True)
+    run.await_step()
+    new = StubRun(tmp_path / "moved")
+    os.rename(run.path, new.path)
+    eventually(lambda: "adopted" in new.kinds() and new.supervisor_alive(), lambda: str(new.kinds()))
+    members = new.members()
+    time.sleep(5.0)  # twice what a silent rank is given here, see `CONFIG` of the stub
+    assert new.members() == members and new.status().state == RUNNING, new.journal()[-3:]
+    for ref in members:
+        send(ref, 9)
+    eventually(lambda: not new.supervisor_alive())
+    assert new.kinds().count("attempt_started") == 1
 
 
 def test_a_run_that_is_deleted_while_it_trains_can_be_stopped(

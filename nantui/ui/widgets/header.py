@@ -26,6 +26,7 @@ STATE_INKS = {
     run_status.DIVERGED: "bad", run_status.RECOVERING: "info", run_status.FAILED: "bad",
     run_status.LOST: "bad", run_status.FOREIGN: "muted",
 }  # fmt: skip
+WAITS = "the next worker waits"
 NAME = 16
 """Cells that the name of a run keeps beside the metric."""
 
@@ -161,9 +162,11 @@ def _figure(before: str, figure: object, after: str = "") -> Line:
 
 
 def _doing(snapshot: RunSnapshot) -> str:
-    doing = snapshot.status.doing or {}
-    text = clean(doing.get("text") or "", 200)
-    return f"{clean(doing.get('kind') or '', 12)}: {text}" if text else ""
+    """What is being done, else what is odd about where the run stands and its state does not say."""
+    status = snapshot.status
+    if text := clean((status.doing or {}).get("text") or "", 200):
+        return f"{clean((status.doing or {}).get('kind') or '', 12)}: {text}"
+    return "" if status.ending or status.hosts else clean(status.text.partition(WAITS)[0], 200)
 
 
 def _guard(snapshot: RunSnapshot) -> Line:
