@@ -26,13 +26,8 @@ from nantui.supervisor.directories import other_place
 TRAINING, SAVING = "training", "saving"
 BEFORE_STEPS = frozenset({"", "importing", "setup"})
 KEPT = (
-    events.Incident,
-    events.Warned,
-    events.SaveFailed,
-    events.Autopsy,
-    events.RewindBegun,
-    events.RewindDone,
-)
+    events.Incident, events.Warned, events.SaveFailed, events.Autopsy, events.RewindBegun, events.RewindDone,
+)  # fmt: skip
 """What the journal keeps of the ranks' own events, beside the settings in effect."""
 Relayed = tuple[events.Event, dict[str, object]]
 """An event, and the fields that it has in the journal."""

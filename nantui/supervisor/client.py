@@ -114,18 +114,11 @@ def carry_out(
 
 
 def create_run(
-    train: Mapping[str, object],
-    ours: Mapping[str, object] | None = None,
-    *,
-    python: str | None = None,
-    auto: bool = False,
-    faults: Sequence[Mapping[str, object]] = (),
-    start: bool = True,
-    options: Mapping[str, object] | None = None,
-    plan: Callable[[JsonObject], JsonObject] | None = None,
-    nnodes: int = 1,
-    endpoint: str = "",
-) -> Path:
+    train: Mapping[str, object], ours: Mapping[str, object] | None = None, *, python: str | None = None,
+    auto: bool = False, faults: Sequence[Mapping[str, object]] = (), start: bool = True,
+    options: Mapping[str, object] | None = None, plan: Callable[[JsonObject], JsonObject] | None = None,
+    nnodes: int = 1, endpoint: str = "",
+) -> Path:  # fmt: skip
     """Check the arguments, make the run directory under the name Ultralytics chooses, and start it.
 
     `options` go with the start command; `plan` returns the plan of a run in phases, given the checked

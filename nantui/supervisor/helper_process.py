@@ -33,17 +33,11 @@ POLL_S = 0.05
 
 
 def helper(
-    module: str,
-    request: Mapping[str, object],
-    *,
-    python: str = "",
-    cwd: str | None = None,
+    module: str, request: Mapping[str, object], *, python: str = "", cwd: str | None = None,
     pump: Callable[[float], None] = time.sleep,
     started: Callable[[subprocess.Popen[bytes]], None] = lambda child: None,
-    variables: Mapping[str, str] | None = None,
-    passed: tuple[int, ...] = (),
-    limit_s: float = math.inf,
-) -> JsonObject:
+    variables: Mapping[str, str] | None = None, passed: tuple[int, ...] = (), limit_s: float = math.inf,
+) -> JsonObject:  # fmt: skip
     """Run `PY -m MODULE REQUEST.json` and return its answer, calling `pump` while it works. Raises UserError
     when the interpreter cannot be run or gives no answer, TimeoutError after `limit_s`: it is killed, and not
     waited for, as it may hang in a driver.

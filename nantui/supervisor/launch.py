@@ -45,15 +45,10 @@ INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 def new_attempt(
-    layout: RunLayout,
-    spec: Spec,
-    mode: str,
-    checkpoint: str | None = None,
-    asked: dict[str, object] | None = None,
-    probation_epochs: int = 0,
-    gpus: Settings | None = None,
+    layout: RunLayout, spec: Spec, mode: str, checkpoint: str | None = None,
+    asked: dict[str, object] | None = None, probation_epochs: int = 0, gpus: Settings | None = None,
     **hosts: Any,
-) -> Attempt:
+) -> Attempt:  # fmt: skip
     """Return the next attempt of a run, and put it on disk for the worker. `gpus` is what its GPUs have
     counted of errors, `hosts` the fields of one on several: `nnodes`, `endpoint` and `facts`. Raises
     UserError where nothing may be started.

@@ -33,14 +33,9 @@ class Recorder:
     """Writes one rank's events and, with `steps`, the per-step rows; looks for requests."""
 
     def __init__(
-        self,
-        events: Path,
-        rank: int,
-        *,
-        steps: Path | None = None,
-        stop_requests: Sequence[Path] = (),
+        self, events: Path, rank: int, *, steps: Path | None = None, stop_requests: Sequence[Path] = (),
         rewind_request: Path | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """A request is a file: one of the `stop_requests` stays, `rewind_request` is taken away."""
         self.rank = rank
         self.dropped = 0

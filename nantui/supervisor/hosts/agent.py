@@ -246,13 +246,9 @@ def leave_a_witness(layout: RunLayout, patience: Patience) -> None:
 
 
 def end_ranks(
-    layout: RunLayout,
-    report: reports.Report,
-    find: Callable[[], list[ProcessRef]],
-    pump: Callable[[float], None],
-    grace_s: float,
-    limit_s: float,
-) -> list[Leftover]:
+    layout: RunLayout, report: reports.Report, find: Callable[[], list[ProcessRef]],
+    pump: Callable[[float], None], grace_s: float, limit_s: float,
+) -> list[Leftover]:  # fmt: skip
     """End this host's processes of the attempt as `end_all` does; its ranks are told that this is meant."""
     if report.attempt is not None and find():
         end_is_meant(layout.host_end_request(report.attempt, report.host))

@@ -97,12 +97,9 @@ def _train_images(args: SimpleNamespace) -> int:
 
 
 def _kept_state(
-    args: SimpleNamespace,
-    saved: State | None,
-    before: State,
-    groups: Sequence[State],
+    args: SimpleNamespace, saved: State | None, before: State, groups: Sequence[State],
     parameters: Sequence[torch.Tensor],
-) -> tuple[dict[int, Any], list[str]]:
+) -> tuple[dict[int, Any], list[str]]:  # fmt: skip
     """Return the saved state under the fresh indices; empty where the optimizer or its groups changed."""
     if not saved or not saved.get("state"):
         return {}, []

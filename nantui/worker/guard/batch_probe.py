@@ -114,15 +114,9 @@ class PendingProbe:
 
 @torch.no_grad()
 def probe_batch(
-    names: tuple[str, ...],
-    losses: list[torch.Tensor],
-    total: torch.Tensor,
-    statistics: torch.Tensor | None,
-    targets: Iterable[torch.Tensor],
-    norm: torch.Tensor | None,
-    scale: torch.Tensor | None,
-    wishes: Wishes,
-) -> PendingProbe:
+    names: tuple[str, ...], losses: list[torch.Tensor], total: torch.Tensor, statistics: torch.Tensor | None,
+    targets: Iterable[torch.Tensor], norm: torch.Tensor | None, scale: torch.Tensor | None, wishes: Wishes,
+) -> PendingProbe:  # fmt: skip
     """Send for the batch; `statistics` is their largest magnitude, `wishes` are what this rank wants.
 
     Losses, total, statistics, norm and scale are 0-dim; all are on one device. Every rank must call it, and
