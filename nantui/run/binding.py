@@ -67,8 +67,16 @@ def standing(run: Path) -> str:
 def another_was_here(run: Path) -> bool:
     """Tell whether a run was bound in this place that is not the directory which lies there now."""
     now = os.stat(run).st_ino if run.exists() else None
-    found = (one for one in _records(identity(_file())) if one.host == host_name())
-    return any(one.path == str(run) and one.ino != now for one in found)
+    return bool(_inodes(identity(_file())).get(str(run), set()) - {now})
+
+
+@lru_cache(maxsize=2)
+def _inodes(seen: Identity) -> dict[str, set[object]]:
+    """Return which directories were bound in each place of this host: asked of every run, every second."""
+    found: dict[str, set[object]] = {}
+    for one in (one for one in _records(seen) if one.host == host_name()):
+        found.setdefault(one.path, set()).add(one.ino)
+    return found
 
 
 def bound_here() -> list[Path]:

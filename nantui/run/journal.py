@@ -37,6 +37,7 @@ TAKEN = frozenset({errno.EAGAIN, errno.EACCES})
 RESUMES_KEPT = 2
 """How many resumes can be taken back: the copies of older ones have gone."""
 Undoable: TypeAlias = kinds.RollbackBegun | kinds.PhaseBegun | kinds.Kept
+UNDOABLES = (kinds.RollbackBegun, kinds.PhaseBegun, kinds.Kept)
 UNDOABLE = "rollback, resume or change of phase"
 VIA, LONGEST_VIA = "NANTUI_VIA", 20
 """A variable in which a program that acts for a person says what it is."""
@@ -119,6 +120,18 @@ def in_force(journal: Iterable[Event]) -> list[Undoable]:
     return list(found.values())
 
 
+def not_taken_back(journal: Iterable[Event]) -> list[Event]:
+    """Return what happened, oldest first, without each change that was undone and all that came of it."""
+    kept: list[Event] = []
+    for event in journal:
+        if isinstance(event, kinds.UndoDone):
+            own = (at for at, one in enumerate(kept) if isinstance(one, UNDOABLES) and one.id == event.of)
+            del kept[next(own, len(kept)) :]
+        else:
+            kept.append(event)
+    return kept
+
+
 def attempts_in_force(journal: Iterable[Event]) -> frozenset[int]:
     """Return the attempts whose steps the present weights may hold, whatever clocks say: since the newest
     rollback, change of phase or beginning, and without what was taken back.
@@ -128,7 +141,7 @@ def attempts_in_force(journal: Iterable[Event]) -> frozenset[int]:
     for event in journal:
         if isinstance(event, kinds.AttemptStarted) and event.attempt is not None:
             now = (now if event.mode == "resume" else frozenset()) | {event.attempt}
-        elif isinstance(event, (kinds.Kept, kinds.RollbackBegun, kinds.PhaseBegun)):
+        elif isinstance(event, UNDOABLES):
             before[event.id] = now
             now = now if isinstance(event, kinds.Kept) else frozenset()
         elif isinstance(event, kinds.UndoDone):

@@ -145,6 +145,8 @@ class RunRecord:
     def reached(self) -> Reached:
         """How far the standing attempt (or the foreign run) came: what a checkpoint costs counts from it."""
         completed, step = self.epochs[-1].epoch if self.epochs else 0, self.standing.steps.newest
+        if step is not None and not completed and self.layout.last.exists():
+            completed = step.epoch - 1  # results.csv is lost
         running = step is not None and step.epoch == completed + 1
         part = step.step / max(step.steps, 1) if running and step is not None else 0.0
         return Reached(completed, part, median_epoch_s(self.results, last=TIMED_EPOCHS, from_the_start=True))

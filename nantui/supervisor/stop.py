@@ -51,7 +51,8 @@ def stop_run(port: CommandPort, command: Command, *, at_once: bool) -> str:
     port.publish(state=STOPPING)
     begun = time.monotonic()
     moved = other_place(port.layout.run, port.watch.attempt)  # it looks for a request where it was
-    agreed = not (at_once or moved) and port.watch.stepping() and _ask_and_wait(port, port.watch, command)
+    stepped = port.watch.stepping()
+    agreed = not (at_once or moved) and stepped and _ask_and_wait(port, port.watch, command)
     port.stage(command.id, "end", "ending its processes")
     port.end_members(SHORT_GRACE_S if agreed else port.patience.terminate_s)
     told = command.options.get("signal")
@@ -60,7 +61,7 @@ def stop_run(port: CommandPort, command: Command, *, at_once: bool) -> str:
     others = port.hosts.still_there()
     took = time.monotonic() - begun
     where = f" at epoch {ending.epoch}, step {ending.step}" if ending.step else ""
-    kept = f"; kept {ending.checkpoint}" if ending.checkpoint else ""
+    kept = f"; kept {ending.checkpoint}" if ending.checkpoint else "; kept no stop point" if stepped else ""
     if others:
         raise UserError(
             f"{ending.outcome}{where}, but {', '.join(others)} did not say that its processes ended", FAILED

@@ -248,6 +248,11 @@ def test_the_first_sign_is_looked_for_everywhere(
     sign = first_trouble(RunRecord(layout))
     assert (None if sign is None else (sign.kind, sign.epoch, sign.step)) == expected
     assert RunRecord(layout).reached == Reached(2, 0.75, 6.0)
+    layout.results_csv.unlink()
+    assert RunRecord(layout).reached.epochs_done == 0, "it begins again: its checkpoints are gone, too"
+    layout.last.parent.mkdir()
+    layout.last.touch()
+    assert RunRecord(layout).reached.epochs_done == 2.75, "results.csv alone is lost"
 
 
 def test_a_foreign_run_shows_its_trouble_in_results_csv_and_in_its_checkpoints(tmp_path: Path) -> None:

@@ -103,8 +103,14 @@ def test_several_ranks_start_and_stop_together(make_run):
     run.await_step()
     eventually(lambda: len(run.members()) == 7, lambda: "launcher, two ranks, two dataloaders each")
     outcome = run.do("stop")
-    assert outcome.ok, outcome.text
+    assert outcome.ok and "; kept weights/nantui_stop.pt" in outcome.text
     assert run.members() == []
+
+
+def test_a_kill_says_that_it_kept_no_stop_point(make_run):
+    run = make_run()
+    run.await_step()
+    assert run.do("kill").text.endswith("; kept no stop point")
 
 
 def test_failure_before_the_first_step_says_why_in_one_line(make_run):

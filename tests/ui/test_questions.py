@@ -10,7 +10,7 @@ from nantui.run.layout import RunLayout
 from nantui.run.points import StepPoint
 from nantui.run.status import RunStatus
 from nantui.ui.model.plan_text import kill_words, stop_question, stop_words, undo_words
-from nantui.ui.model.reasons import why_not
+from nantui.ui.model.reasons import open_alarm, why_not
 from nantui.ui.model.run_reader import RunReader
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
 from tests.ui.synthetic import journal, make_run
@@ -114,3 +114,23 @@ async def test_the_dialog_in_the_first_epoch_does_not_promise_a_resume(cockpit, 
     async with cockpit(run, wait=("none yet",)) as driver:
         await driver.press("x")
         await driver.until("first epoch", "[ Cancel ]", absent=("s resumes from there",))
+
+
+def test_an_undone_rollback_brings_the_alarm_back_that_it_had_answered(tmp_path):
+    run = make_run(tmp_path / "demo", recovered=True)
+    assert open_alarm(look(run), 0.0) is None
+    begun = newest_in_force(look(run).journal)
+    journal(run, kind="undo_done", id="u1", of=begun.id, text="undone")
+    alarm = open_alarm(look(run), 0.0)
+    assert alarm is not None and (alarm.incident, alarm.epoch) == ("nan_buffer", 8)
+    assert open_alarm(look(run), alarm.t) is None, "a person has seen it before"
+
+
+def test_what_diverged_before_its_first_checkpoint_is_recovered_by_a_new_beginning(tmp_path):
+    ill = look(make_run(tmp_path / "ill", done=1, nan_from=1, checkpoints=False))
+    assert why_not("recover", ill, False) is None
+    assert "no checkpoint" in (why_not("rollback", ill, False) or "")
+    well = look(make_run(tmp_path / "well", done=1, nan_from=None, checkpoints=False))
+    failed = replace(well, status=replace(well.status, state="failed", text="no such file"))
+    for seen in (well, failed):
+        assert "no checkpoint" in (why_not("recover", seen, False) or "")

@@ -106,6 +106,23 @@ def test_a_kill_while_stripping_leaves_the_trained_weights_whole(tmp_path):
     assert file.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
+def test_what_stripping_ruins_does_not_take_the_place_of_the_trained_weights(tmp_path):
+    model = torch.nn.Linear(2, 2).half()
+    file = tmp_path / "last.pt"
+    torch.save({"model": None, "ema": model, "epoch": 4, "train_args": {}}, file)
+
+    def ruined(source: Path, s: str, updates: Any) -> dict[str, Any]:
+        model.weight.data.fill_(float("nan"))
+        torch.save({"model": model, "ema": None, "epoch": -1, "train_args": {}}, s)
+        return {"epoch": -1}
+
+    whole = file.read_bytes()
+    with pytest.raises(saves.Unsound, match="weight"):
+        saves.strip_staged(ruined, file)
+    assert file.read_bytes() == whole and [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+    assert saves.strip_staged(ruined, file, protects=False) and file.read_bytes() != whole
+
+
 def test_a_bug_is_failed_and_not_diverged(trainings, tmp_path):
     outcome = trainings(tmp_path / "run", faults=[{"fault": "exception", "batch": 2}])
     assert outcome.code == 1 and outcome.exit.outcome == "failed"

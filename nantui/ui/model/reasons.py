@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from nantui.run import status as run_status
 from nantui.run.events import AttemptEnded, Incident, Lost, RollbackDone, UndoDone, newest, of_kind
-from nantui.run.journal import newest_in_force
+from nantui.run.journal import newest_in_force, not_taken_back
 from nantui.ui.model.snapshot import RunSnapshot
 
 CHANGES_IT = frozenset({"start", "stop", "kill", "rollback", "recover", "undo"})
@@ -44,7 +44,7 @@ def why_not(name: str, run: RunSnapshot, read_only: bool) -> str | None:
             return "nantui did not start this training: stop it with x first, then R"
         case "recover" if state == run_status.RECOVERING:
             return "a recovery is under way"
-        case "rollback" | "recover" if not run.checkpoints:
+        case "rollback" | "recover" if not run.checkpoints and not (name == "recover" and _diverged(run)):
             return "there is no checkpoint to go back to yet"
         case "undo" if active:
             return f"it is {state}: stop it first with x"
@@ -60,19 +60,26 @@ def why_not(name: str, run: RunSnapshot, read_only: bool) -> str | None:
 
 
 def open_alarm(snapshot: RunSnapshot, acknowledged: float) -> Incident | None:
-    """Return the first incident since the last recovery that is newer than `acknowledged` (s since the
-    epoch).
+    """Return the first incident since the last recovery that stands which is newer than `acknowledged` (s
+    since the epoch).
 
     A step that was skipped cost one step and ruined nothing: it stands in the timeline and on the curves,
     and raises no alarm. The worker's own words come a moment before the supervisor has put them into the
     journal.
     """
-    ended = newest(snapshot.journal, RollbackDone, UndoDone)
-    since = [*takewhile(lambda event: event is not ended, reversed(snapshot.journal))][::-1]
+    stands, ended = not_taken_back(snapshot.journal), newest(snapshot.journal, RollbackDone, UndoDone)
+    recovered = newest(stands, RollbackDone)
+    since = [*takewhile(lambda event: event is not recovered, reversed(stands))][::-1]
     for event in (*since, *(event for event in snapshot.events if ended is None or event.t > ended.t)):
         if isinstance(event, Incident) and not event.harmless and event.t > acknowledged:
             return event
     return _from_results(snapshot, acknowledged) or _from_state(snapshot, acknowledged)
+
+
+def _diverged(run: RunSnapshot) -> bool:
+    """Tell whether the alarm is about the numbers: such a training can begin again with other settings."""
+    alarm = open_alarm(run, 0.0)
+    return alarm is not None and alarm.incident not in (run_status.FAILED, run_status.LOST)
 
 
 def _from_state(snapshot: RunSnapshot, acknowledged: float) -> Incident | None:

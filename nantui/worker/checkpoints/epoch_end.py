@@ -171,8 +171,8 @@ class EpochEndChecks:
                 return written
 
             try:
-                return save.strip_staged(stripped, file, s, updates)
-            except (OSError, zipfile.BadZipFile) as error:
+                return save.strip_staged(stripped, file, s, updates, self.session.options.protects)
+            except (OSError, zipfile.BadZipFile, save.Unsound) as error:
                 self._say_not_saved(Path(file), error, "not stripped, it keeps its training state: ")
                 return {}
 

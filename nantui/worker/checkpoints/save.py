@@ -103,17 +103,22 @@ def write_stop_point(
         sync_directory(path.parent)
 
 
-def strip_staged(stock_strip: Strip, file: str | Path, s: str = "", updates: object = None) -> JsonObject:
+def strip_staged(
+    stock_strip: Strip, file: str | Path, s: str = "", updates: object = None, protects: bool = True
+) -> JsonObject:
     """Strip a checkpoint as Ultralytics' `strip_optimizer` does, beside the old file, then take its place.
 
-    It would write over the only copy of the trained weights. Raises OSError (disk full) or
-    zipfile.BadZipFile; then the file is as it was.
+    It would write over the only copy of the trained weights. Raises OSError (disk full), zipfile.BadZipFile
+    or, where the guard `protects`, Unsound for weights that are not sound any more; then the file is as it
+    was.
     """
     target = Path(s or file)
     with _staging(target.parent) as staging:
         stripped = stock_strip(file, s=str(staging / target.name), updates=updates)
         if stripped:
             settle(staging / target.name)
+            if protects:
+                refuse_unsound(staging / target.name, Path(file))
             os.replace(staging / target.name, target)
             sync_directory(target.parent)
         return stripped
