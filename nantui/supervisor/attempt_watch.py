@@ -68,6 +68,8 @@ class Watch:
     last_step: Step | None = None
     last_incident: dict[str, object] | None = None
     guarded: bool | None = None
+    unsaved: str | None = None
+    """That the last save failed, "" once a later one has not; None where none ever did."""
     rewind: events.RewindDone | events.Warned | None = None
     """The newest rewind, or why one that was asked for could not be."""
     moved: int = 0
@@ -140,6 +142,10 @@ class Watch:
             isinstance(event, events.Warned) and event.warning == "not_rewound"
         ):
             self.rewind = event
+        elif isinstance(event, events.SaveFailed):
+            self.unsaved = f"the last save failed: {event.text}"
+        elif isinstance(event, events.Saved):
+            self.unsaved = None if self.unsaved is None else ""
         elif rank == 0 and isinstance(event, events.Activity):
             spent_s, self._phase_since = event.t - self._phase_since, event.t
             if self.activity:

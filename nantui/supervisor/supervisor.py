@@ -353,6 +353,7 @@ class Supervisor:
 
     def _publish_progress(self, watch: Watch) -> None:
         told: dict[str, Any] = {"last_incident": watch.last_incident, "guarded": watch.guarded}
+        told["text"] = watch.unsaved if self.state.state == RUNNING else None
         changes = {name: one for name, one in told.items() if one not in (None, getattr(self.state, name))}
         if self.state.state == STARTING and watch.last_step is not None:
             changes["state"] = RUNNING

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 
 import pytest
 
@@ -145,3 +146,17 @@ def test_a_rank_that_validates_is_not_among_steps(layout):
     written(layout, 0, {"kind": "phase", "phase": "training"}, {"kind": "stopping", "epoch": 1, "step": 2})
     watch.read()
     assert (watch.activity, watch.stepping()) == ("saving", True)
+
+
+def test_a_save_that_failed_is_told_until_a_later_one_has_not(make_run):
+    run = make_run()
+    run.await_state("running")
+
+    def said(kind, **fields):
+        with run.layout.events(1, 0).open("a") as file:
+            file.write(json.dumps({"t": time.time(), "kind": kind, **fields}) + "\n")
+
+    said("save_failed", path="weights/last.pt", text="OSError: no space left on device")
+    eventually(lambda: run.status().text == "the last save failed: OSError: no space left on device")
+    said("saved", paths=["weights/last.pt"], epoch=2)
+    eventually(lambda: run.status().text == "")
