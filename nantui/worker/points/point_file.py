@@ -144,7 +144,8 @@ class PointWriter:
             layout.point(name).unlink(missing_ok=True)
         room = shutil.disk_usage(layout.points).free
         if room < size + RESERVE:
-            raise OSError(f"it takes {size / 2**30:.1f} GiB and the disk has {room / 2**30:.1f} GiB left")
+            wanted, left = (f"{amount / 2**20:,.0f} MiB" for amount in (size + RESERVE, room))
+            raise OSError(f"it takes {wanted}, with what stays free, and the disk has {left} left")
         return name
 
 
