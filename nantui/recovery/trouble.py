@@ -247,8 +247,9 @@ def judge_numbers(rows: Iterable[EpochRow], mosaic_closes: int = 0) -> Judgement
 
 
 def judge_warnings(record: RunRecord) -> Judgement | None:
-    """Return what the guard first said of finite numbers in the work in force, None where an epoch since then
-    has had at least half of the best metric so far: then nothing came of it.
+    """Return what the guard first said of finite numbers in the work in force, from the epoch on in which it
+    said so, or in which the metric had fallen already; None where an epoch since then has had at least half
+    of the best metric so far: then nothing came of it.
     """
     seen = [as_incident(one) if isinstance(one, events.Warned) else one for one in record.journal]
     said = [one for one in of_kind(seen, events.Incident) if one.action == WARNED and one.incident in SAID]
@@ -258,15 +259,18 @@ def judge_warnings(record: RunRecord) -> Judgement | None:
         good = row.epoch if 0 < best <= 2 * quality(row) else good
     held = [one for one in said if one.attempt is not None and _place(one) < left.get(one.attempt, NOWHERE)]
     last = [one for one in held if (one.epoch or 0) >= good]
-    first = min(last, key=lambda one: one.epoch or 0, default=None)
-    return Judgement(first.epoch or 0, first.incident, first.text, said=True) if first else None
+    if (first := min(last, key=lambda one: one.epoch or 0, default=None)) is None:
+        return None
+    epoch, fell = first.epoch or 0, best >= WORKS and good + 1 < (first.epoch or 0)
+    since = f"; before that the metrics had fallen below half of the best, {best:.3g}" if fell else ""
+    return Judgement(good + 1 if fell else epoch, first.incident, first.text + since, said=True)
 
 
 def first_of(said: Judgement | None, seen: Judgement | None) -> Judgement | None:
     """Return the earlier judgement; what the guard `said` later speaks for what was `seen` before it."""
     if said is None or seen is None:
         return said or seen
-    return replace(min(said, seen, key=lambda one: one.epoch), said=True)
+    return replace(min(seen, said, key=lambda one: one.epoch), said=True)
 
 
 def mosaic_closes(args: Mapping[str, object]) -> int:

@@ -197,6 +197,16 @@ def test_a_late_warning_does_not_move_it_into_what_the_metrics_have_lost_before(
     assert facts.judgement.named.startswith("before the guard warned; a judgement, no proof: the metrics")
 
 
+def test_a_short_fall_before_the_warning_counts_with_it_but_none_of_what_never_worked(warned: RunLayout) -> None:
+    learn(warned, 0.1, 0.3, 0.1, 0.0, 0.0, 0.0)
+    found = judge_warnings(RunRecord(warned))
+    assert found is not None and (found.epoch, found.kind) == (3, "zero_loss")
+    assert "below half of the best, 0.3" in found.text and restored(warned) == "epoch1.pt"
+    learn(warned, 0.0, 1e-5, 0.0, 0.0, 0.0, 0.0)
+    found = judge_warnings(RunRecord(warned))
+    assert found is not None and found.epoch == 5, "a metric of nothing tells nothing"
+
+
 @pytest.mark.parametrize("epochs", ["many", ".nan", ".inf", "[3]"])
 def test_a_plan_is_made_whatever_args_yaml_says_of_its_epochs(tmp_path: Path, epochs: str) -> None:
     layout = fakes.make_run(tmp_path / "run")
