@@ -197,7 +197,9 @@ def test_a_late_warning_does_not_move_it_into_what_the_metrics_have_lost_before(
     assert facts.judgement.named.startswith("before the guard warned; a judgement, no proof: the metrics")
 
 
-def test_a_short_fall_before_the_warning_counts_with_it_but_none_of_what_never_worked(warned: RunLayout) -> None:
+def test_a_short_fall_before_the_warning_counts_with_it_but_none_of_what_never_worked(
+    warned: RunLayout,
+) -> None:
     learn(warned, 0.1, 0.3, 0.1, 0.0, 0.0, 0.0)
     found = judge_warnings(RunRecord(warned))
     assert found is not None and (found.epoch, found.kind) == (3, "zero_loss")
