@@ -39,9 +39,7 @@ Entry = str | Field
 
 
 def save_preset(name: str, changes: Mapping[str, object]) -> Path:
-    """Write `changes` as a preset that sets exactly these values.
-    Raises UserError for a bad or taken name.
-    """
+    """Write `changes` as a preset that sets exactly these. Raises UserError for a bad or taken name."""
     name = name.strip()
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,60}", name):
         raise UserError(f"{name!r}: a preset's name is made of letters, digits, - and _")

@@ -21,9 +21,7 @@ UNNAMED = {LOOK_AT_DATA: "look at the data", GO_BACK: "an older checkpoint"}
 
 
 def incidents(snapshot: RunSnapshot) -> list[Incident]:
-    """Return the incidents of the run, newest first; those of the journal,
-    then those only the worker reported.
-    """
+    """Return the run's incidents, newest first: the journal's, then those that only the worker reported."""
     journal, reported = of_kind(snapshot.journal, Incident), of_kind(snapshot.events, Incident)
     known = {(one.incident, one.epoch, one.step) for one in journal}
     fresh = (one for one in reported if (one.incident, one.epoch, one.step) not in known)

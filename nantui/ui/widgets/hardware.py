@@ -71,9 +71,7 @@ class History:
         ]
 
     def shares(self, title: str, name: str, whole: float) -> list[float]:
-        """Return the finished points as shares of `whole`, oldest first; while there is none, the one that is
-        being measured.
-        """
+        """Return the finished points as shares of `whole`, oldest first; without one that under way."""
         means = self._charts.get(title, {}).get(name, {}) if whole else {}
         values = [mean / whole for mean, _ in means.values()]
         return values[:-1] or values

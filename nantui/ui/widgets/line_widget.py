@@ -169,9 +169,7 @@ def changed_runs(before: Line, now: Line, width: int) -> list[tuple[int, int]]:
 
 
 def _cells(line: Line, width: int) -> list[tuple[str, str]]:
-    """Return a line cell by cell; one with characters of two cells is not `width` long and counts as
-    changed.
-    """
+    """Return a line cell by cell; one with characters of two cells is too short and counts as changed."""
     cells = [(character, ink) for text, ink in line for character in text]
     wide = any(not text.isascii() and cell_len(text) != len(text) for text, _ in line)
     return [] if wide else (cells + [(" ", "")] * width)[:width]
