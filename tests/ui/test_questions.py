@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from nantui.recovery.undo import what_it_was
 from nantui.run.journal import newest_in_force
 from nantui.run.layout import RunLayout
 from nantui.run.points import StepPoint
@@ -72,7 +73,8 @@ def test_undo_says_which_rollback_what_goes_aside_and_which_settings_go_back(tmp
     begun = newest_in_force(snapshot.journal)
     text = " ".join(undo_words(snapshot, begun))
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begun.t))
-    assert f"The rollback at {when}" in text and "ago, to epoch6.pt (epoch 7)" in text
+    assert f"It was done at {when}, " in text
+    assert what_it_was(begun, snapshot.journal) == "the rollback to epoch6.pt (epoch 7)"
     assert "the 4 epochs that it gave up" in text
     assert "lr0 from 0.005 to 0.01" in text
     assert "6 epochs trained since: moved aside to nantui/backups/undo-" in text
@@ -87,8 +89,10 @@ def test_undo_of_a_resume_with_changed_settings_is_called_so(tmp_path):
     )
     journal(run, kind="rollback_done", id="s", text="")
     snapshot = look(run)
-    text = " ".join(undo_words(snapshot, newest_in_force(snapshot.journal)))
-    assert "The resume with changed settings at" in text and "from last.pt (epoch 12)" in text
+    begun = newest_in_force(snapshot.journal)
+    text = " ".join(undo_words(snapshot, begun))
+    named = what_it_was(begun, snapshot.journal)
+    assert named == "the resume with changed settings from last.pt (epoch 12)"
     assert "mixup from 0.0 to 0.15" in text
     assert "gave up" not in text and "What was made since: moved aside" in text
 

@@ -134,7 +134,7 @@ async def test_confirmed_actions_leave_one_command(cockpit, key, kind):
 async def test_undo_of_a_finished_rollback(cockpit):
     async with cockpit(recovered=True, state="stopped") as driver:
         await driver.press("u")
-        await driver.until("Undo the last rollback?")
+        await driver.until("Undo the rollback to epoch6.pt (epoch 7)?")
         await driver.press("y")
         await driver.until("asked the supervisor")
         (command,) = driver.backend.submitted

@@ -34,8 +34,8 @@ class ConfirmDialog(Dialog):
             yield from self.controls()
 
     def _lines(self, width: int) -> list[Line]:
-        paragraphs = [line for paragraph in self.text for line in wrap(paragraph, width)]
-        return [[(self.question, "title")], [], *paragraphs]
+        paragraphs = (line for paragraph in self.text for line in wrap(paragraph, width))
+        return [*wrap(self.question, width, "title"), [], *paragraphs]
 
     def controls(self) -> ComposeResult:
         """Yield what the question is answered with."""
