@@ -14,6 +14,7 @@ from nantui.ui.model.plan_text import kill_words, stop_question, stop_words, und
 from nantui.ui.model.reasons import why_not
 from nantui.ui.model.run_reader import RunReader
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
+from tests.ui.fakes import FakeBackend, make_plan
 from tests.ui.synthetic import journal, make_run
 
 
@@ -110,6 +111,14 @@ async def test_the_dialogs_say_so(cockpit, key, state, word):
     async with cockpit(size=(80, 24), state=state, recovered=True) as driver:
         await driver.press(key)
         await driver.until(word, "[ Cancel ]")
+
+
+@pytest.mark.parametrize("key", ["x", "X", "R", "question_mark", "colon"])
+async def test_no_dialog_leaves_scraps_of_the_screen_below_at_its_edges(cockpit, key):
+    async with cockpit(size=(80, 24), recovered=True, backend=FakeBackend(plan=make_plan())) as driver:
+        await driver.press(key)
+        (region,) = [one.region for one in driver.app.screen.query(".dialog")]
+        assert region.width == 80 or min(region.x, 80 - region.right) > 3, region
 
 
 async def test_the_dialog_in_the_first_epoch_does_not_promise_a_resume(cockpit, tmp_path):

@@ -139,7 +139,7 @@ def _title(picture: Picture, columns: int, glyphs: Glyphs) -> Line:
         title += note
     names = [curve.name[:1] for curve in picture.curves if curve.ink != "old" and curve.ys]
     letter = 1 < len(names) == len({*names})
-    for named, digits in ((99, 4), (99, 3), (letter, 4 - letter), (0, 4)):
+    for named, digits in ((99, 4), (99, 3), (letter, 4 - letter), (0, 4), (0, 3)):
         values = _values(picture, named, digits)
         if width(title) + width(values) + 2 <= columns:
             return spread(title, values, columns, glyphs.rule)

@@ -42,9 +42,9 @@ class ConfirmDialog(Dialog):
         yield Choice((("cancel", "Cancel", "Esc"), ("confirm", self.word.capitalize(), "y")))
 
     def on_mount(self) -> None:
-        """Be no wider than what is said."""
-        longest = max(map(cells, self._lines(WIDEST - BORDER)))
-        self.query_one(Container).styles.max_width = max(NARROWEST, longest + BORDER)
+        """Be no wider than what is said, and leave no scraps of the screen below at the edges."""
+        wide = max(NARROWEST, BORDER + max(map(cells, self._lines(WIDEST - BORDER))))
+        self.query_one(Container).styles.max_width = wide if wide + BORDER < self.app.size.width else "100%"
 
     def action_confirm(self) -> None:
         """Confirm with one key, for those who have read it."""

@@ -155,7 +155,7 @@ def _metric(metric: Metric | None, cells: int) -> Line:
     newest = (f"{metric.last:.3f}", "strong")
     best: Line = [(", best ", "muted"), (f"{metric.best:.3f}", "good"), (f" at {metric.best_epoch}", "muted")]
     whole: Line = [(f"  {metric.name} ", "muted"), newest, *best]
-    forms = (whole, whole[:-1], whole[:2], [("  ", "text"), newest])
+    forms = (whole, whole[:-1], whole[:2])  # a number without its name would say nothing
     return next((form for form in forms if cells_of(form) <= cells), [])
 
 
