@@ -16,9 +16,7 @@ Unanswered = dict[str, Command]
 
 @dataclass(frozen=True)
 class CommandProgress:
-    """`done` is None while it runs. `effect` is what the worker reported of what was `asked`, None until
-    then.
-    """
+    """`done` is None while it runs, `effect` until the worker has reported what is in effect of `asked`."""
 
     stages: tuple[events.Stage, ...] = ()
     done: events.CommandDone | None = None

@@ -216,9 +216,7 @@ def key_of(entry: Entry) -> str:
 
 
 def next_value(field: Field, value: object) -> object:
-    """Return the next choice of a setting with few values: the other of yes and no, the next word.
-    Else None.
-    """
+    """Return the next choice of a setting with few: the other of yes and no, the next word; else None."""
     if field.choices:
         choices = list(field.choices)
         return choices[(choices.index(value) + 1) % len(choices)] if value in choices else choices[0]

@@ -129,9 +129,7 @@ class FleetScreen(BaseScreen):
         self._fit()
 
     def _fit(self) -> None:
-        """Give the list the lines that it fills, where there are many at most half of them all, and the
-        preview what is left.
-        """
+        """Give the list the lines that it fills, at most half of many, and the preview what is left."""
         width, height = self.app.size
         filled = min(max(self.fleet.rows, 1) + 1, height // 2 if height >= TALL else height)
         left = height - AROUND - filled

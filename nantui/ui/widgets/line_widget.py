@@ -73,9 +73,7 @@ class Inked(InCockpit, Widget):
         self.redraw()
 
     def to_strip(self, line: Line, width: int, under: str = "") -> Strip:
-        """Return a line as a strip exactly `width` cells wide; with `under`,
-        all of it on that ink's background.
-        """
+        """Return a line as a strip of `width` cells, with `under` all of it on that ink's ground."""
         ground, inks = self.rich_style, self.cockpit.inks
         base = ground + inks[under] if under else ground
         segments = [Segment(text, _over(inks[ink], ink, base, under)) for text, ink in line if text]
