@@ -82,14 +82,9 @@ class CockpitApp(Speaking, NarrowApp):
     ]
 
     def __init__(
-        self,
-        top: Path,
-        runs: list[Path],
-        backend: Backend,
-        *,
-        ascii_only: bool = False,
+        self, top: Path, runs: list[Path], backend: Backend, *, ascii_only: bool = False,
         read_only: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """`runs` are those found below `top`; with exactly one, its screen is shown at once."""
         # Textual chooses how to leave colours out before any theme is known.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)

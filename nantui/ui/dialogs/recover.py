@@ -70,13 +70,9 @@ class RecoverDialog(Dialog):
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-tall")]
 
     def __init__(
-        self,
-        over: RunView,
-        kind: str,
-        presets: Sequence[str] | None = None,
-        to: str = "",
+        self, over: RunView, kind: str, presets: Sequence[str] | None = None, to: str = "",
         leave_out: bool | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """`to` is a checkpoint chosen before; another is proposed where it cannot be gone back to."""
         super().__init__()
         self.over, self.kind = over, kind

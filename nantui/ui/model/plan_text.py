@@ -38,15 +38,10 @@ def may_rewind(kind: str, snapshot: RunSnapshot | None) -> bool:
 def describe(plan: Plan, kind: str, snapshot: RunSnapshot | None, glyphs: Glyphs, width: int) -> list[Line]:
     """Return the whole plan as lines."""
     sections = [
-        _what(plan, kind, snapshot, width),
-        _settings(plan, glyphs, width),
-        _warnings(plan, glyphs, width),
-        _left(plan, width),
-        _afterwards(plan, width),
-        _moves(plan, glyphs, width),
-        _earlier(plan, width),
+        _what(plan, kind, snapshot, width), _settings(plan, glyphs, width), _warnings(plan, glyphs, width),
+        _left(plan, width), _afterwards(plan, width), _moves(plan, glyphs, width), _earlier(plan, width),
         _questions(plan, width),
-    ]
+    ]  # fmt: skip
     return [line for section in sections if section for line in ([], *section)][1:]
 
 

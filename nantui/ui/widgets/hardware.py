@@ -59,15 +59,10 @@ class History:
             points = (((slot - first) * POINT_S / 60, mean) for slot, (mean, _) in means.items())
             return Curve(name, *apart(points), *stroke(index))
 
+        charts = {title: [*enumerate(found.items())] for title, found in self._charts.items()}
         return [
-            Picture(
-                title,
-                tuple(curve(index, *one) for index, one in enumerate(found.items())),
-                unit=UNITS[title],
-                x_name="min",
-                floor=0.0,
-            )
-            for title, found in self._charts.items()
+            Picture(title, tuple(curve(at, *one) for at, one in found), (), UNITS[title], "min", floor=0.0)
+            for title, found in charts.items()
         ]
 
     def shares(self, title: str, name: str, whole: float) -> list[float]:
