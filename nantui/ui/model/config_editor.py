@@ -195,13 +195,13 @@ class Draft:
 
 
 def entries(schema: Schema, draft: Draft, wanted: str = "", changed_only: bool = False) -> list[Entry]:
-    """Return the rows: groups with their settings, narrowed down by search or to what was changed."""
+    """Return the rows: groups with their settings, by search, or only what was changed, saved or not."""
     shown = [
         setting
         for setting in schema.fields.values()
         if setting.for_training
         and setting.name not in HIDDEN
-        and (not changed_only or setting.name in draft.changes)
+        and (not changed_only or setting.name in draft.changes or draft.waits(setting.name))
         and wanted.lower() in f"{setting.name} {setting.help}".lower()
     ]
     groups: dict[str, list[Entry]] = {}
