@@ -10,7 +10,7 @@ from nantui.recovery import plan
 from nantui.run.layout import RunLayout
 from nantui.run.status import RunStatus
 from nantui.ui.screens.run import worth_a_bell
-from tests.ui.fakes import MACHINE, FakeBackend
+from tests.ui.fakes import MACHINE, FakeBackend, make_plan
 from tests.ui.synthetic import journal, make_run
 
 
@@ -320,6 +320,18 @@ async def test_started_too_small_it_draws_nothing_but_that(cockpit):
         assert "epoch" not in driver.text and "checkpoints" not in driver.text
         await driver.pilot.resize_terminal(100, 30)
         await driver.until("checkpoints", absent=("nantui needs",))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 5), (40, 10), (69, 19)])
+async def test_however_small_it_becomes_nothing_breaks(cockpit, size):
+    async with cockpit(backend=FakeBackend(plan=make_plan())) as driver:
+        for keys in ((), ("R",), ("question_mark",), ("z",), ("c",)):
+            await driver.press(*keys)
+            await driver.pilot.resize_terminal(*size)
+            await driver.pilot.pause(0.1)
+            await driver.pilot.resize_terminal(100, 30)
+            await driver.press("escape")
+            await driver.until(absent=("nantui needs",))
 
 
 async def test_too_small_says_so_and_recovers(cockpit):

@@ -32,6 +32,12 @@ def test_thinning_keeps_the_peak_and_the_gap():
     assert any(math.isnan(y) for _, y in points)
 
 
+def test_the_newest_values_stand_beside_what_is_looked_at():
+    curves = Curve("train", (1.0, 2.0), (2.0, 1.346)), Curve("val", (1.0, 2.0), (2.1, 1.467), "val")
+    title = text(Picture("box", curves, view=View(last=100)), 25)[0]
+    assert title.startswith("box last 100") and title.endswith("1.35  1.47")
+
+
 def test_what_was_rolled_back_does_not_flatten_what_stands():
     epochs = tuple(map(float, range(1, 13)))
     old = Curve("rolled back train", epochs, tuple(10.0 ** (n / 2) for n in range(12)), "old")
