@@ -9,6 +9,7 @@ import pytest
 from nantui.recovery import plan
 from nantui.run.layout import RunLayout
 from nantui.run.status import RunStatus
+from nantui.ui.dialogs.help import HelpDialog
 from nantui.ui.screens.run import worth_a_bell
 from tests.ui.fakes import MACHINE, FakeBackend, make_plan
 from tests.ui.synthetic import journal, make_run
@@ -332,6 +333,27 @@ async def test_however_small_it_becomes_nothing_breaks(cockpit, size):
             await driver.pilot.resize_terminal(100, 30)
             await driver.press("escape")
             await driver.until(absent=("nantui needs",))
+
+
+async def test_dialogs_about_the_screen_do_not_pile_up(cockpit):
+    async with cockpit() as driver:
+        for key in ("f1", "ctrl+p", "f1", "ctrl+p", "ctrl+o", "f1", "ctrl+p"):
+            await driver.press(key)
+        assert len(driver.app.screen_stack) <= 5
+
+
+async def test_what_comes_over_the_word_of_too_little_room_leaves_it_behind(cockpit):
+    async with cockpit() as driver:
+        await driver.pilot.resize_terminal(40, 10)
+        await driver.until("nantui needs")
+        deep = len(driver.app.screen_stack)
+        await driver.press("question_mark", "colon", "J")
+        assert len(driver.app.screen_stack) == deep, "there is no room for a dialog"
+        driver.app.push_screen(HelpDialog(driver.app.screen))  # as one may that has waited for an answer
+        await driver.pilot.resize_terminal(100, 30)
+        await driver.until("Keys")
+        await driver.press("escape")
+        await driver.until("checkpoints", absent=("nantui needs",))
 
 
 async def test_too_small_says_so_and_recovers(cockpit):
