@@ -11,8 +11,9 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 from nantui.errors import FAILED, NO, UserError
@@ -34,7 +35,7 @@ from nantui.recovery.transaction import (
 )
 from nantui.run.atomic_files import read_json, write_json
 from nantui.run.documents import Large, fields_of
-from nantui.run.events import Kept, PhaseBegun, UndoDone, of_kind
+from nantui.run.events import CommandReceived, Event, Kept, PhaseBegun, UndoDone, newest, of_kind
 from nantui.run.inside import inside, parts_of, refuse_foreign
 from nantui.run.journal import UNDOABLE, Journal, Undoable, in_force, newest_in_force
 from nantui.run.layout import RunLayout
@@ -163,14 +164,16 @@ def keep_for_undo(layout: RunLayout, epoch: int, *, id: str, by: str) -> None:
         shutil.rmtree(layout.backups / old, ignore_errors=True)
 
 
-def _taken_back(begun: Undoable) -> str:
+def what_it_was(begun: Undoable, journal: Iterable[Event]) -> str:
+    """Return what an undo takes back, as its question and its result name it."""
     if isinstance(begun, Kept):
-        return f"the resume after epoch {begun.epoch} was taken back"
+        return f"the resume after epoch {begun.epoch}"
     if isinstance(begun, PhaseBegun):
-        number = begun.phase or 2
-        return f"phase {number} was taken back; phase {number - 1} is as it ended"
-    name = Path(begun.restore_point or "the beginning").name
-    return f"the rollback to {in_words(name, begun.epoch)} was taken back"
+        return f"phase {begun.phase or 2}"
+    place = in_words(Path(begun.restore_point or "the beginning").name, begun.epoch)
+    asked = newest(takewhile(lambda event: event is not begun, journal), CommandReceived)
+    resumed = asked is not None and asked.command.kind in ("start", "resume")
+    return f"the resume with changed settings from {place}" if resumed else f"the rollback to {place}"
 
 
 def undo(layout: RunLayout, *, by: str, asked: str = "", shown: str | None = None) -> Undone:
@@ -201,7 +204,8 @@ def undo(layout: RunLayout, *, by: str, asked: str = "", shown: str | None = Non
     except OSError as error:
         discard_staged(layout, id)
         raise UserError(f"undo could not be prepared ({error}); nothing was changed", FAILED) from error
-    text = _taken_back(rollback)
+    text = f"{what_it_was(rollback, journal)} was taken back"
+    text += f"; phase {(rollback.phase or 2) - 1} is as it ended" if isinstance(rollback, PhaseBegun) else ""
     about = {"of": of, "text": text, "missing": missing}
     carry_out(layout, Transaction(id, UNDO, tuple(steps), about), by=by)
     return Undone(of, text, tuple(missing), aside)

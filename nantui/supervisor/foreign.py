@@ -27,6 +27,7 @@ from nantui.run.atomic_files import read_text
 from nantui.run.documents import JsonObject
 from nantui.run.growing_files import head, tail_text
 from nantui.terminal_text import printable, without_sequences
+from nantui.words import span
 
 PYTHON = re.compile(r"(^|/)(python[\d.]*|yolo|torchrun|accelerate)$")
 CERTAIN, LIKELY = "certain", "likely"
@@ -312,7 +313,7 @@ def describe(training: ForeignProcess, with_gpu: bool = False) -> str:
     gpu = f", {held_gb:.1f} GB of GPU memory" if held_gb else ""
     hours = max(0.0, time.time() - training.ref.created) / 3600
     whose = f"process {training.ref.pid} of {training.user}{place}"
-    return f"{whose}, {hours:.1f} h old{gpu}: {printable(' '.join(training.argv), 300)}"
+    return f"{whose}, {span(hours)} old{gpu}: {printable(' '.join(training.argv), 300)}"
 
 
 def read_progress(path: Path) -> JsonObject:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -56,6 +56,10 @@ class TooSmall(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Title(self._lines, id="too-small")
 
+    def on_screen_resume(self) -> None:
+        """A dialog that has come over it meanwhile is closed: there may be room by now."""
+        self.call_later(cast("CockpitApp", self.app).mind_the_size)
+
     def _lines(self, width: int) -> list[Line]:
         now = "nantui needs {} x {}, this terminal is {} x {}.".format(*SMALLEST, *self.app.size)
         return [*wrap("Enlarge it, or press q; the training goes on.", width), *wrap(now, width)]
@@ -82,14 +86,9 @@ class CockpitApp(Speaking, NarrowApp):
     ]
 
     def __init__(
-        self,
-        top: Path,
-        runs: list[Path],
-        backend: Backend,
-        *,
-        ascii_only: bool = False,
+        self, top: Path, runs: list[Path], backend: Backend, *, ascii_only: bool = False,
         read_only: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """`runs` are those found below `top`; with exactly one, its screen is shown at once."""
         # Textual chooses how to leave colours out before any theme is known.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
@@ -123,7 +122,7 @@ class CockpitApp(Speaking, NarrowApp):
             from nantui.ui.screens.fleet import FleetScreen
 
             self.push_screen(FleetScreen(self.top))
-        self._mind_the_size(self.size)
+        self.mind_the_size()
         gc.freeze()  # what was imported stays for good and need not be looked through
         gc.enable()
         self._show_glyphs_once()
@@ -138,10 +137,11 @@ class CockpitApp(Speaking, NarrowApp):
             )
 
     def on_resize(self, event: Resize) -> None:
-        self._mind_the_size(event.size)
+        self.mind_the_size(event.size)
 
-    def _mind_the_size(self, size: Size) -> None:
+    def mind_the_size(self, size: Size | None = None) -> None:
         """Say that the terminal is too small, until it no longer is."""
+        size = size or self.size
         fits = size.width >= SMALLEST[0] and size.height >= SMALLEST[1]
         if fits and isinstance(self.screen, TooSmall):
             self.pop_screen()
@@ -170,7 +170,8 @@ class CockpitApp(Speaking, NarrowApp):
             self.say("find: go to a list first, with Tab or a digit")
 
     def action_everywhere(self, name: str) -> None:
-        getattr(self, f"do_{name}")()
+        if not isinstance(self.screen, TooSmall) or name in ("quit", "suspend"):
+            getattr(self, f"do_{name}")()
 
     def has_no_use_for(self, event: Key) -> None:
         named = KEY_NAMES.get(event.key, event.character or event.key.replace("ctrl+", "^"))
@@ -186,19 +187,22 @@ class CockpitApp(Speaking, NarrowApp):
     def do_help(self) -> None:
         from nantui.ui.dialogs.help import HelpDialog
 
-        if not isinstance(self.screen, HelpDialog):
-            self.push_screen(HelpDialog(self.screen))
+        self._open_once(HelpDialog)
 
     def do_palette(self) -> None:
         from nantui.ui.dialogs.help import PaletteDialog
 
-        if not isinstance(self.screen, PaletteDialog):
-            self.push_screen(PaletteDialog(self.screen))
+        self._open_once(PaletteDialog)
 
     def do_jump(self) -> None:
         from nantui.ui.dialogs.jump import JumpDialog
 
-        self.push_screen(JumpDialog(self.screen))
+        self._open_once(JumpDialog)
+
+    def _open_once(self, dialog: Callable[[Screen[Any]], Screen[Any]]) -> None:
+        """Open a dialog about what is shown, none twice: each draws all below it, and only so many can."""
+        if not any(type(screen) is dialog for screen in self.screen_stack):
+            self.push_screen(dialog(self.screen))
 
     def can_undo(self, undo: Callable[[], str]) -> None:
         """Remember how a change of the cockpit's own is taken back; `undo` returns what to say."""

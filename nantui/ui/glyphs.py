@@ -49,7 +49,12 @@ def legend(glyphs: Glyphs) -> tuple[tuple[str, str], ...]:
     """Return what the glyphs on the screens mean."""
     return (
         (f"{glyphs.good} {glyphs.bad} {glyphs.busy}", "a checkpoint is clean, is not, is being written"),
-        (glyphs.left, "the newest clean checkpoint: where a recovery goes back to"),
+        (glyphs.left, "the restore point, the newest clean checkpoint: where a recovery goes back to"),
+        ("repairable", "clean weights, a bad or missing optimizer state: a recovery rebuilds that"),
+        (glyphs.cursor, "among the restore points of a plan: the chosen one"),
+        (glyphs.warn, "a warning: of a plan, or of a setting (the text below or beside says it)"),
+        (glyphs.mark, "in a list: a changed setting, or a marked run"),
+        (glyphs.dot, "on a chart: a value with none beside it"),
         (glyphs.bad, "below a curve: NaN, or an incident"),
         (glyphs.skip, "below a curve: a step that was skipped"),
         (glyphs.above, "at the upper edge: a value above the range; w shows all of it"),

@@ -46,9 +46,7 @@ def fit(line: Line, cells: int) -> Line:
 
 
 def spread(left: Line, right: Line, cells: int, filler: str = " ") -> Line:
-    """Return `left` and `right` at the ends of a line of `cells` cells;
-    `right` goes first when space is short.
-    """
+    """Return `left` and `right` at the ends of `cells` cells; `right` goes first when space is short."""
     gap = cells - width(left) - width(right)
     if gap < 2:
         if width(left) + 4 > cells:

@@ -84,9 +84,7 @@ class NarrowApp(App[int]):
             self._key_until = 0.0
 
     def begin_with(self, theme: str) -> None:
-        """Take a theme before the app runs: set like any other, it has all styles parsed a second time before
-        the first frame.
-        """
+        """Take a theme before the app runs: set like any other, it has all styles parsed a second time."""
         self.set_reactive(App.theme, theme)
         self.stylesheet.set_variables(self.get_css_variables())
         self._refresh_truecolor_filter(self.ansi_theme)

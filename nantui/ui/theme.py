@@ -59,9 +59,7 @@ def _values(path: Path, depth: int) -> dict[str, str]:
 
 
 class Palette(dict[str, Style]):
-    """Rich styles by ink, emptied when the theme changes; `styles_of` returns what the style sheets say of a
-    component class.
-    """
+    """Rich styles by ink, emptied when the theme changes, made of a component class's styles."""
 
     def __init__(self, styles_of: Callable[[str], RenderStyles]) -> None:
         super().__init__()

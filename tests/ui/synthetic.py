@@ -64,6 +64,12 @@ def journal(run: Path, **entry: Any) -> None:
         file.write(json.dumps({"t": 1_763_750_100.0, "by": "supervisor", **entry}) + "\n")
 
 
+def rank_event(run: Path, **entry: Any) -> None:
+    """Let rank 0 of the first attempt report one thing more."""
+    with RunLayout(run).events(1, 0).open("a") as file:
+        file.write(json.dumps({"t": 1_763_750_090.0, "rank": 0, **entry}) + "\n")
+
+
 def command_done(run: Path, command: Any, ok: bool, text: str) -> None:
     """Let the supervisor say how a command ended."""
     journal(run, kind="command_done", id=command.id, command_kind=command.kind, ok=ok, text=text)

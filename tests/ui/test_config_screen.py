@@ -49,6 +49,8 @@ async def test_an_edit_is_checked_drafted_saved_and_left_to_the_supervisor(cockp
         command_done(driver.app.runs[0], command, True, "kept for the next start: mixup=0.05")
         text = await driver.until("saved, from the next start on", "now 0.15", absent=("changed,",))
         assert next(line for line in text.splitlines() if "in effect" in line).split()[-1] == "0.15"
+        await driver.press("escape", "C")
+        await driver.until("mixup", "from the next start on, now 0.15", absent=("nothing is", "cos_lr"))
 
 
 async def test_what_is_not_known_to_be_fine_is_not_called_so(cockpit):

@@ -9,7 +9,7 @@ from nantui.ui.model.diagnosis_text import describe
 from nantui.ui.model.run_reader import RunReader
 from tests.ui.fakes import FakeBackend, diagnosis, make_plan
 from tests.ui.inks import plain
-from tests.ui.synthetic import journal, make_run
+from tests.ui.synthetic import journal, make_run, rank_event
 
 
 def told(run, found, **status):
@@ -60,29 +60,49 @@ async def test_diagnosis_of_a_healthy_run_says_so(cockpit):
     async with cockpit(size=(110, 40), nan_from=None) as driver:
         driver.backend.diagnose = lambda run: diagnosis()
         await driver.press("d")
-        await driver.until("nothing has gone wrong")
+        await driver.until("no sign of trouble")
+
+
+def test_without_an_incident_warnings_are_listed_and_what_a_recovery_would_do(tmp_path):
+    run = make_run(tmp_path / "demo", nan_from=None)
+    warned = {"kind": "warning", "warning": "loss_exploded", "epoch": 4, "step": 7, "text": "loss 1e6"}
+    rank_event(run, **warned, evidence={"value": 1e6})
+    journal(run, **warned, attempt=1)
+    text = told(run, diagnosis(), state="running")
+    assert "no sign of trouble" not in text and text.count("loss 1e6") == 1 and "incidents" not in text
+    assert "the loss exploded   epoch 4 step 7" in text and "warnings   1, newest first" in text
+    assert "R would stop it, go back to the newest clean checkpoint and resume" in text
+    assert "R would go back to" in told(run, diagnosis(), state="stopped")
+    nothing = told(make_run(tmp_path / "new", nan_from=None, checkpoints=False), diagnosis(), state="running")
+    assert "R does nothing now: there is no checkpoint to go back to yet." in nothing
+
+
+def test_causes_of_a_mere_warning_stand_above_it(tmp_path):
+    run = make_run(tmp_path / "demo", nan_from=None)
+    rank_event(run, kind="warning", warning="zero_loss", epoch=2, step=1, text="all zero")
+    text = told(run, diagnosis([{"title": "dead network"}], [{"cause": "by_hand"}]), state="running")
+    assert text.index("dead network") < text.index("all zero") and "incidents" not in text
+    assert "what helps" not in text, "advice that says nothing has no heading"
 
 
 async def test_a_killed_training_is_not_called_healthy(cockpit):
     async with cockpit(size=(110, 40), nan_from=None, state="failed") as driver:
         driver.backend.diagnose = lambda run: diagnosis()
         await driver.press("d")
-        text = await driver.until(
-            "the training has died", "No sign of NaN was recorded", "nothing to diagnose"
-        )
-        assert "nothing has gone wrong" not in text
+        text = await driver.until("the training has died", "No NaN or other incident was recorded")
+        assert "no sign of trouble" not in text
 
 
 def test_how_it_ended_is_told_in_the_supervisors_words(tmp_path):
     run = make_run(tmp_path / "demo", nan_from=None)
     text = told(run, diagnosis(), state="lost", text="rank 0 was killed", attempt=2, epoch=4, step=3)
     assert "attempt 2: the training is gone without a word, epoch 4 step 3" in text
-    assert "rank 0 was killed" in text and "nothing has gone wrong" not in text
+    assert "rank 0 was killed" in text and "no sign of trouble" not in text
 
 
 def test_before_the_answer_is_there_no_run_is_called_healthy(tmp_path):
     text = told(make_run(tmp_path / "demo", nan_from=None), None, state="running")
-    assert "looking for signs of trouble" in text and "nothing has gone wrong" not in text
+    assert "looking for signs of trouble" in text and "no sign of trouble" not in text
 
 
 def test_an_older_attempts_incident_is_named_as_such(tmp_path):

@@ -1,5 +1,6 @@
 """The queue among all runs: what waits and for what, moved, taken out, paused; all from the row of a run."""
 
+from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -54,6 +55,26 @@ async def test_each_row_says_its_place_and_what_it_waits_for(fleet):
         await driver.until("box", "learning rate")
         await driver.press("home")
         await driver.until("what happened", absent=("box", "learning rate"))
+
+
+async def test_a_queued_row_says_what_tells_it_from_the_others(fleet):
+    def asked(queue):
+        return replace(
+            queue, entries=tuple(replace(one, asks=f"lr0=0.0{one.number}") for one in queue.entries)
+        )
+
+    change(asked)
+    async with fleet(size=(80, 24)) as driver:
+        text = await driver.until("lr0=0.01", "lr0=0.02", "place 3 of 3")
+        assert next(line for line in text.splitlines() if "lr0=0.02" in line).split()[0] == "runs/second"
+
+
+async def test_a_filter_is_told_with_how_many_of_all_it_leaves(fleet):
+    async with fleet(size=(80, 24)) as driver:
+        await to_row(driver, "ir")
+        await driver.until("2 of 4 runs with 'ir'", absent=("runs/second",))
+        await driver.press("escape")
+        await driver.until("4 runs sorted by state", "runs/second")
 
 
 async def test_a_queued_run_is_moved_and_moved_back(fleet):

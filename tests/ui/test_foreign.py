@@ -13,7 +13,7 @@ class SomebodyTrains(FakeBackend):
     """A run of plain Ultralytics with two living processes."""
 
     def status(self, run):
-        text = "process 77 of eve, from tmux session night, 2.0 h old: python train.py (certain)"
+        text = "process 77 of eve, from tmux session night, 2.0 hours old: python train.py (certain)"
         return replace(super().status(run), state="foreign", pids=(77, 78), text=text)
 
 

@@ -326,6 +326,12 @@ async def test_themes_change_and_are_remembered(cockpit):
         assert driver.app.theme == preferences.load()["theme"] == seen[-2]
 
 
+async def test_the_help_explains_every_sign_of_the_lists(cockpit):
+    async with cockpit(size=(80, 24)) as driver:
+        await driver.press("question_mark", "G")
+        await driver.until("the restore point, the newest", "repairable", "▪ ", "a changed setting")
+
+
 @pytest.mark.parametrize("keys", [(), ("R",), ("c",), ("o",), ("question_mark",), ("colon",), ("z",), ("d",)])
 async def test_ascii_is_ascii_on_every_screen(cockpit, keys):
     async with cockpit(ascii_only=True) as driver:

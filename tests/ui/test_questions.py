@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from nantui.recovery.undo import what_it_was
 from nantui.run.journal import newest_in_force
 from nantui.run.layout import RunLayout
 from nantui.run.points import StepPoint
@@ -13,6 +14,7 @@ from nantui.ui.model.plan_text import kill_words, stop_question, stop_words, und
 from nantui.ui.model.reasons import open_alarm, why_not
 from nantui.ui.model.run_reader import RunReader
 from nantui.ui.model.snapshot import Checkpoint, RunSnapshot
+from tests.ui.fakes import FakeBackend, make_plan
 from tests.ui.synthetic import journal, make_run
 
 
@@ -72,7 +74,8 @@ def test_undo_says_which_rollback_what_goes_aside_and_which_settings_go_back(tmp
     begun = newest_in_force(snapshot.journal)
     text = " ".join(undo_words(snapshot, begun))
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begun.t))
-    assert f"The rollback at {when}" in text and "ago, to epoch6.pt (epoch 7)" in text
+    assert f"It was done at {when}, " in text
+    assert what_it_was(begun, snapshot.journal) == "the rollback to epoch6.pt (epoch 7)"
     assert "the 4 epochs that it gave up" in text
     assert "lr0 from 0.005 to 0.01" in text
     assert "6 epochs trained since: moved aside to nantui/backups/undo-" in text
@@ -87,8 +90,10 @@ def test_undo_of_a_resume_with_changed_settings_is_called_so(tmp_path):
     )
     journal(run, kind="rollback_done", id="s", text="")
     snapshot = look(run)
-    text = " ".join(undo_words(snapshot, newest_in_force(snapshot.journal)))
-    assert "The resume with changed settings at" in text and "from last.pt (epoch 12)" in text
+    begun = newest_in_force(snapshot.journal)
+    text = " ".join(undo_words(snapshot, begun))
+    named = what_it_was(begun, snapshot.journal)
+    assert named == "the resume with changed settings from last.pt (epoch 12)"
     assert "mixup from 0.0 to 0.15" in text
     assert "gave up" not in text and "What was made since: moved aside" in text
 
@@ -106,6 +111,14 @@ async def test_the_dialogs_say_so(cockpit, key, state, word):
     async with cockpit(size=(80, 24), state=state, recovered=True) as driver:
         await driver.press(key)
         await driver.until(word, "[ Cancel ]")
+
+
+@pytest.mark.parametrize("key", ["x", "X", "R", "question_mark", "colon"])
+async def test_no_dialog_leaves_scraps_of_the_screen_below_at_its_edges(cockpit, key):
+    async with cockpit(size=(80, 24), recovered=True, backend=FakeBackend(plan=make_plan())) as driver:
+        await driver.press(key)
+        (region,) = [one.region for one in driver.app.screen.query(".dialog")]
+        assert region.width == 80 or min(region.x, 80 - region.right) > 3, region
 
 
 async def test_the_dialog_in_the_first_epoch_does_not_promise_a_resume(cockpit, tmp_path):

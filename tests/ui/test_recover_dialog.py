@@ -75,6 +75,35 @@ async def test_enter_cancels_and_nothing_is_done(cockpit, run):
         assert driver.backend.wanted == [True, False], "and no longer wanted"
 
 
+def let_it_be(run, **state):
+    """Let the supervisor say where the run stands."""
+    file = RunLayout(run).supervisor
+    file.write_text(json.dumps({**json.loads(file.read_text()), **state}))
+
+
+async def test_a_plan_for_a_training_that_has_ended_meanwhile_is_made_anew(cockpit, run):
+    async with cockpit(run, backend=FakeBackend(plan=make_plan())) as driver:
+        await driver.press("R")
+        await driver.until("stops       the running attempt", "Recover   y")
+        let_it_be(run, state="failed")
+        await driver.until("the run is failed now: this plan was made anew", absent=("stops       the",))
+        assert len(driver.backend.asked) == 2 and driver.backend.submitted == []
+        let_it_be(run, state="running", attempt=2)
+        await driver.until("the run is running now: this plan was made anew", "stops       the running")
+
+
+async def test_what_cannot_be_done_any_more_is_not_asked_for(cockpit, run):
+    let_it_be(run, state="stopped")
+    async with cockpit(run, backend=FakeBackend(plan=make_plan())) as driver:
+        await driver.press("r")
+        await driver.until("Roll back   y")
+        let_it_be(run, state="starting", attempt=2)
+        await driver.until("this plan was made anew", "Roll back   y")
+        await driver.press("y")
+        await driver.until("it is starting: stop it first")
+        assert driver.backend.submitted == []
+
+
 async def test_a_judgement_is_a_second_proposal_and_b_takes_it(cockpit, run):
     plan = make_plan()
     plan.second = plan.candidates[1]

@@ -9,8 +9,9 @@ import pytest
 from nantui.recovery import plan
 from nantui.run.layout import RunLayout
 from nantui.run.status import RunStatus
+from nantui.ui.dialogs.help import HelpDialog
 from nantui.ui.screens.run import worth_a_bell
-from tests.ui.fakes import MACHINE, FakeBackend
+from tests.ui.fakes import MACHINE, FakeBackend, make_plan
 from tests.ui.synthetic import journal, make_run
 
 
@@ -134,7 +135,7 @@ async def test_confirmed_actions_leave_one_command(cockpit, key, kind):
 async def test_undo_of_a_finished_rollback(cockpit):
     async with cockpit(recovered=True, state="stopped") as driver:
         await driver.press("u")
-        await driver.until("Undo the last rollback?")
+        await driver.until("Undo the rollback to epoch6.pt (epoch 7)?")
         await driver.press("y")
         await driver.until("asked the supervisor")
         (command,) = driver.backend.submitted
@@ -319,6 +320,39 @@ async def test_started_too_small_it_draws_nothing_but_that(cockpit):
         await driver.pilot.pause(0.5)
         assert "epoch" not in driver.text and "checkpoints" not in driver.text
         await driver.pilot.resize_terminal(100, 30)
+        await driver.until("checkpoints", absent=("nantui needs",))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 5), (40, 10), (69, 19)])
+async def test_however_small_it_becomes_nothing_breaks(cockpit, size):
+    async with cockpit(backend=FakeBackend(plan=make_plan())) as driver:
+        for keys in ((), ("R",), ("question_mark",), ("z",), ("c",)):
+            await driver.press(*keys)
+            await driver.pilot.resize_terminal(*size)
+            await driver.pilot.pause(0.1)
+            await driver.pilot.resize_terminal(100, 30)
+            await driver.press("escape")
+            await driver.until(absent=("nantui needs",))
+
+
+async def test_dialogs_about_the_screen_do_not_pile_up(cockpit):
+    async with cockpit() as driver:
+        for key in ("f1", "ctrl+p", "f1", "ctrl+p", "ctrl+o", "f1", "ctrl+p"):
+            await driver.press(key)
+        assert len(driver.app.screen_stack) <= 5
+
+
+async def test_what_comes_over_the_word_of_too_little_room_leaves_it_behind(cockpit):
+    async with cockpit() as driver:
+        await driver.pilot.resize_terminal(40, 10)
+        await driver.until("nantui needs")
+        deep = len(driver.app.screen_stack)
+        await driver.press("question_mark", "colon", "J")
+        assert len(driver.app.screen_stack) == deep, "there is no room for a dialog"
+        driver.app.push_screen(HelpDialog(driver.app.screen))  # as one may that has waited for an answer
+        await driver.pilot.resize_terminal(100, 30)
+        await driver.until("Keys")
+        await driver.press("escape")
         await driver.until("checkpoints", absent=("nantui needs",))
 
 

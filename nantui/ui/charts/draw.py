@@ -36,8 +36,7 @@ def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line
     across = x_range(picture)
     curves = [_prepare(curve, picture, across) for curve in shown]
     view = picture.view
-    values = [y for curve in curves for y in curve.ys if math.isfinite(y)]
-    bounds = limits(values, log=view.log, whole=view.whole, floor=picture.floor)
+    bounds = limits(_scaled_by(curves, view.whole), log=view.log, whole=view.whole, floor=picture.floor)
     gaps = any(not math.isfinite(y) for curve in picture.curves for y in curve.coarse.ys)
     spare = rows >= ROOMY and (gaps or any(mark.kind in MARKS for mark in picture.marks))
     scale, ticks = on_rows(bounds, rows - 2 - spare)
@@ -53,6 +52,16 @@ def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line
         [(f"{ticks.get(row, ''):>{margin - 1}} ", "muted"), *line] for row, line in enumerate(canvas.lines())
     ]
     return [_title(picture, columns, glyphs), *plot, _x_labels(picture, across, columns, margin)]
+
+
+def _scaled_by(curves: list[Curve], whole: bool) -> list[float]:
+    """Return the values that the y axis is for: of what was rolled back those near to what stands."""
+    values = [y for curve in curves for y in curve.ys if math.isfinite(y)]
+    standing = [y for curve in curves if curve.ink != "old" for y in curve.ys if math.isfinite(y)]
+    if whole or len(standing) < 2:
+        return values
+    low, high = min(standing), max(standing)
+    return [y for y in values if 2 * low - high <= y <= 2 * high - low]
 
 
 def x_range(picture: Picture) -> tuple[float, float]:
@@ -139,7 +148,7 @@ def _title(picture: Picture, columns: int, glyphs: Glyphs) -> Line:
         title += note
     names = [curve.name[:1] for curve in picture.curves if curve.ink != "old" and curve.ys]
     letter = 1 < len(names) == len({*names})
-    for named, digits in ((99, 4), (99, 3), (letter, 4 - letter), (0, 4)):
+    for named, digits in ((99, 4), (99, 3), (letter, 4 - letter), (0, 4), (0, 3)):
         values = _values(picture, named, digits)
         if width(title) + width(values) + 2 <= columns:
             return spread(title, values, columns, glyphs.rule)

@@ -41,9 +41,7 @@ class PickDialog(Dialog):
 
 
 class PresetsDialog(Dialog):
-    """Named remedies, each with what it is for. Space marks and unmarks; answers a tuple of names, None when
-    cancelled.
-    """
+    """Named remedies and what each is for. Space marks; answers a tuple of names, None when cancelled."""
 
     BINDINGS = [Binding("space", "mark", "mark or unmark", show=False)]
 

@@ -34,17 +34,17 @@ class ConfirmDialog(Dialog):
             yield from self.controls()
 
     def _lines(self, width: int) -> list[Line]:
-        paragraphs = [line for paragraph in self.text for line in wrap(paragraph, width)]
-        return [[(self.question, "title")], [], *paragraphs]
+        paragraphs = (line for paragraph in self.text for line in wrap(paragraph, width))
+        return [*wrap(self.question, width, "title"), [], *paragraphs]
 
     def controls(self) -> ComposeResult:
         """Yield what the question is answered with."""
         yield Choice((("cancel", "Cancel", "Esc"), ("confirm", self.word.capitalize(), "y")))
 
     def on_mount(self) -> None:
-        """Be no wider than what is said."""
-        longest = max(map(cells, self._lines(WIDEST - BORDER)))
-        self.query_one(Container).styles.max_width = max(NARROWEST, longest + BORDER)
+        """Be no wider than what is said, and leave no scraps of the screen below at the edges."""
+        wide = max(NARROWEST, BORDER + max(map(cells, self._lines(WIDEST - BORDER))))
+        self.query_one(Container).styles.max_width = wide if wide + BORDER < self.app.size.width else "100%"
 
     def action_confirm(self) -> None:
         """Confirm with one key, for those who have read it."""

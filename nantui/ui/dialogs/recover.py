@@ -70,13 +70,9 @@ class RecoverDialog(Dialog):
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-tall")]
 
     def __init__(
-        self,
-        over: RunView,
-        kind: str,
-        presets: Sequence[str] | None = None,
-        to: str = "",
+        self, over: RunView, kind: str, presets: Sequence[str] | None = None, to: str = "",
         leave_out: bool | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """`to` is a checkpoint chosen before; another is proposed where it cannot be gone back to."""
         super().__init__()
         self.over, self.kind = over, kind
@@ -112,7 +108,7 @@ class RecoverDialog(Dialog):
 
     def make_plan(self, note: str = "") -> None:
         """Ask for a plan in a thread; without a choice of presets the evidence proposes some."""
-        self.stage, self.note = PLANNING, note
+        self.stage, self.note, self._made_for = PLANNING, note, self._stands
         self._redraw()
         make, run, wanted = self.cockpit.backend.plan, self.over.run_path, self.to or None
         edits = pending_edits(self.over.snapshot.journal)
@@ -146,6 +142,12 @@ class RecoverDialog(Dialog):
         ahead, self._ahead = self._ahead, []
         for step in ahead:
             step()
+
+    @property
+    def _stands(self) -> tuple[str, int | None]:
+        """What a plan is made for: how the run has ended, or which attempt trains."""
+        status = self.over.snapshot.status
+        return "" if status.state in ACTIVE else status.state, status.attempt
 
     @property
     def may_stay_automatic(self) -> bool:
@@ -226,6 +228,8 @@ class RecoverDialog(Dialog):
 
     def _may(self, possible: bool, otherwise: str) -> bool:
         """Whether a key can act now; says why not."""
+        if possible and (reason := self.over.why_not(self.kind)):
+            possible, otherwise = False, reason
         if self.stage != ASKING:
             otherwise = "the plan is not there yet" if self.stage == PLANNING else "it was confirmed already"
         if not possible or self.stage != ASKING:
@@ -245,8 +249,10 @@ class RecoverDialog(Dialog):
         self._redraw()
 
     def _follow(self) -> None:
-        """Another snapshot came: see what became of the command."""
+        """Another snapshot came: see what became of the command, or of what the plan was made for."""
         if self.command is None or self.progress is None:
+            if self.stage == ASKING and self._stands != self._made_for:
+                self.make_plan(f"the run is {self.over.snapshot.status.state} now: this plan was made anew")
             return
         progress = follow(self.command.id, self.over.snapshot.journal)
         if progress == self.progress:

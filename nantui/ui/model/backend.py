@@ -102,9 +102,7 @@ class Backend:
         return dict(diagnose(run).to_json())
 
     def labels(self, run: Path, progress: Progress) -> LabelReport:
-        """Return the check of the run's labels; slow, for a thread.
-        Raises UserError where there is no data set.
-        """
+        """Return the check of the run's labels; slow, for a thread. Raises UserError without a data set."""
         from nantui.labels.check import check_data_set
         from nantui.labels.data_set import load_data_set
         from nantui.run.layout import RunLayout

@@ -16,9 +16,7 @@ Unanswered = dict[str, Command]
 
 @dataclass(frozen=True)
 class CommandProgress:
-    """`done` is None while it runs. `effect` is what the worker reported of what was `asked`, None until
-    then.
-    """
+    """`done` is None while it runs, `effect` until the worker has reported what is in effect of `asked`."""
 
     stages: tuple[events.Stage, ...] = ()
     done: events.CommandDone | None = None
@@ -73,9 +71,7 @@ def follow(command: str, journal: Iterable[events.Event]) -> CommandProgress:
 
 
 def newest_change(journal: Sequence[events.Event]) -> events.Event | None:
-    """Return the newest event after which other settings may be in effect, without what was taken back; None
-    without one.
-    """
+    """Return the newest event since which other settings may be in effect, none of what was taken back."""
     last = events.newest(journal, events.AttemptStarted, events.InEffect)
     standing = standing_attempt(journal, last.attempt) if last and last.attempt else None
     changes = events.of_kind(journal, events.AttemptStarted, events.InEffect)

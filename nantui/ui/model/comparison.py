@@ -99,7 +99,7 @@ def table(sides: tuple[Side, Side], width: int) -> list[Line]:
         row("", "AB", SPLITS),
         row("epochs", map(_span, sides)),
         row("per epoch", map(_per_epoch, sides)),
-        row("steps skipped", map(_skipped, sides)),
+        row("steps skipped", ("no guard" if one.skipped is None else str(one.skipped) for one in sides)),
         *(row(f"best {_title(name)}", (_best(side, name) for side in sides)) for name in _metrics(sides)),
         [],
         [("settings that differ", "title"), (f"   {len(changed)}", "muted")],
@@ -133,10 +133,6 @@ def _span(side: Side) -> str:
 def _per_epoch(side: Side) -> str:
     hours = side.hours_per_epoch
     return duration(hours * 3600) if math.isfinite(hours) else "not timed"
-
-
-def _skipped(side: Side) -> str:
-    return "no guard" if side.skipped is None else str(side.skipped)
 
 
 def _metrics(sides: Sequence[Side]) -> list[str]:

@@ -39,9 +39,7 @@ Entry = str | Field
 
 
 def save_preset(name: str, changes: Mapping[str, object]) -> Path:
-    """Write `changes` as a preset that sets exactly these values.
-    Raises UserError for a bad or taken name.
-    """
+    """Write `changes` as a preset that sets exactly these. Raises UserError for a bad or taken name."""
     name = name.strip()
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,60}", name):
         raise UserError(f"{name!r}: a preset's name is made of letters, digits, - and _")
@@ -197,13 +195,13 @@ class Draft:
 
 
 def entries(schema: Schema, draft: Draft, wanted: str = "", changed_only: bool = False) -> list[Entry]:
-    """Return the rows: groups with their settings, narrowed down by search or to what was changed."""
+    """Return the rows: groups with their settings, by search, or only what was changed, saved or not."""
     shown = [
         setting
         for setting in schema.fields.values()
         if setting.for_training
         and setting.name not in HIDDEN
-        and (not changed_only or setting.name in draft.changes)
+        and (not changed_only or setting.name in draft.changes or draft.waits(setting.name))
         and wanted.lower() in f"{setting.name} {setting.help}".lower()
     ]
     groups: dict[str, list[Entry]] = {}
@@ -218,9 +216,7 @@ def key_of(entry: Entry) -> str:
 
 
 def next_value(field: Field, value: object) -> object:
-    """Return the next choice of a setting with few values: the other of yes and no, the next word.
-    Else None.
-    """
+    """Return the next choice of a setting with few: the other of yes and no, the next word; else None."""
     if field.choices:
         choices = list(field.choices)
         return choices[(choices.index(value) + 1) % len(choices)] if value in choices else choices[0]

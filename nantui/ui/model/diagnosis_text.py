@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from nantui.run.documents import JsonObject
-from nantui.run.events import Autopsy, Incident, of_kind, parse
-from nantui.run.status import FAILED, LOST
+from nantui.run.events import Autopsy, Incident, Warned, of_kind, parse
+from nantui.run.incidents import WARNED, as_incident
+from nantui.run.status import ACTIVE, FAILED, LOST
 from nantui.ui.format import WORDS, clean, number
 from nantui.ui.glyphs import Glyphs, meter
+from nantui.ui.model.reasons import why_not
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import action_text, incident_sentence, incident_text, where
 from nantui.ui.styled_text import Line, column, fit, hanging, wrap
@@ -21,51 +23,62 @@ UNNAMED = {LOOK_AT_DATA: "look at the data", GO_BACK: "an older checkpoint"}
 
 
 def incidents(snapshot: RunSnapshot) -> list[Incident]:
-    """Return the incidents of the run, newest first; those of the journal,
-    then those only the worker reported.
-    """
+    """Return the run's incidents, newest first: the journal's, then those that only the worker reported."""
     journal, reported = of_kind(snapshot.journal, Incident), of_kind(snapshot.events, Incident)
     known = {(one.incident, one.epoch, one.step) for one in journal}
     fresh = (one for one in reported if (one.incident, one.epoch, one.step) not in known)
     return [*journal, *fresh][::-1]
 
 
+def warnings(snapshot: RunSnapshot) -> list[Incident]:
+    """Return what was warned of, newest first, each once."""
+    told = of_kind((*snapshot.journal, *snapshot.events), Warned)
+    return list({(one.warning, one.epoch, one.step): as_incident(one) for one in told}.values())[::-1]
+
+
 def describe(
     snapshot: RunSnapshot, diagnosis: JsonObject | None, problem: str, glyphs: Glyphs, width: int
 ) -> list[Line]:
     """Return everything as lines; `diagnosis` is None until it has been made."""
-    found = incidents(snapshot)
+    found, lines = incidents(snapshot), _died(snapshot, width)
+    told, title = (found, "incidents") if found else (warnings(snapshot), "warnings")
+    whole = [line for one in told[:20] for line in _incident(one, glyphs, width)]
+    listed = _section(title, whole, f"{len(told)}, newest first")
     if not found and not (diagnosis and diagnosis["causes"]):
-        return _nothing(snapshot, diagnosis, problem, width)
+        lines += _nothing(diagnosis, problem, bool(told or lines), width)
+        return [*lines, *listed, *wrap(what_r_does(snapshot), width, "muted")]
     explained = parse(diagnosis["incident"]) if diagnosis else None
     about = explained if isinstance(explained, Incident) else next(iter(found), None)
-    lines = [*_died(snapshot, width), *_what(about, snapshot.status.attempt, width)]
+    lines += _what(about, snapshot.status.attempt, width)
     if diagnosis:
         lines += _causes(diagnosis, glyphs, width) + _advice(diagnosis, width)
         lines += _reasons(diagnosis, width) + _notes(diagnosis, width) + _unknown(diagnosis, width)
     elif problem:
         lines += [*wrap(clean(problem, 400), width, "warn"), []]
-    lines += _autopsies(snapshot, width)
-    lines += [[("incidents", "title"), (f"   {len(found)}, newest first", "muted")]]
-    return lines + [line for incident in found[:20] for line in _incident(incident, glyphs, width)]
+    return [*lines, *_autopsies(snapshot, width), *listed]
 
 
-def _nothing(snapshot: RunSnapshot, diagnosis: JsonObject | None, problem: str, width: int) -> list[Line]:
-    """What there is to say of a run without an incident: it may have died all the same."""
-    died = _died(snapshot, width)
+def _nothing(diagnosis: JsonObject | None, problem: str, odd: bool, width: int) -> list[Line]:
+    """What is said of a run without an incident: it may have died, or been warned of."""
     if problem:
-        return wrap(clean(problem, 400), width, "warn")
+        return [*wrap(clean(problem, 400), width, "warn"), []]
     if diagnosis is None:
-        return [*died, [("looking for signs of trouble..", "muted")]]
+        return [[("looking for signs of trouble..", "muted")], []]
     notes = _notes(diagnosis, width)
-    if died:
-        text = "No sign of NaN was recorded, so there is nothing to diagnose in the numbers."
-        return [*died, *wrap(text, width), [], *notes, *_unknown(diagnosis, width)]
-    text = (
-        "When something does, this page tells what it was, which batch and images it came from, how likely "
-        "each cause is and what helps."
+    if odd:
+        text = "No NaN or other incident was recorded, so no cause is named."
+        return [*wrap(text, width), [], *notes, *_unknown(diagnosis, width)]
+    return notes or [[("no sign of trouble is recorded", "good")], []]
+
+
+def what_r_does(snapshot: RunSnapshot) -> str:
+    """Say in one sentence what a recovery would do now."""
+    if reason := why_not("recover", snapshot, False):
+        return f"R does nothing now: {reason}."
+    stops = "stop it, " if snapshot.status.state in ACTIVE else ""
+    return (
+        f"R would {stops}go back to the newest clean checkpoint and resume; it shows its plan first and asks."
     )
-    return notes or [[("nothing has gone wrong in this run", "good")], [], *wrap(text, width, "muted")]
 
 
 def _died(snapshot: RunSnapshot, width: int) -> list[Line]:
@@ -92,7 +105,7 @@ def _what(incident: Incident | None, newest: int | None, width: int) -> list[Lin
 
 
 def _ink_of(incident: Incident) -> str:
-    return "warn" if incident.harmless else "bad"
+    return "warn" if incident.harmless or incident.action == WARNED else "bad"
 
 
 def _section(title: str, lines: list[Line], note: str = "") -> list[Line]:
@@ -131,7 +144,7 @@ def _likely(diagnosis: JsonObject) -> list[JsonObject]:
 def _advice(diagnosis: JsonObject, width: int) -> list[Line]:
     keys = {id(one): str(digit) for digit, one in enumerate(with_a_key(diagnosis["advice"]), 1)}
     lines: list[Line] = []
-    for one in diagnosis["advice"][:9]:
+    for one in (one for one in diagnosis["advice"][:9] if one["why"] or id(one) in keys):
         lines.append(fit([(f"  {keys.get(id(one), ' ')} ", "key"), (remedy_name(one), "strong")], width))
         lines += _below(one["why"], 6, width - 2)
         lines += _below(one["cost"], 6, width - 2, "faint") if one["cost"] else []
@@ -181,7 +194,7 @@ def _autopsies(snapshot: RunSnapshot, width: int) -> list[Line]:
 def _incident(incident: Incident, glyphs: Glyphs, width: int) -> list[Line]:
     ink = _ink_of(incident)
     head: Line = [
-        (f"{glyphs.skip if incident.harmless else glyphs.bad} ", ink),
+        (f"{glyphs.skip if incident.harmless else glyphs.warn if ink == 'warn' else glyphs.bad} ", ink),
         (incident_text(incident.incident), ink),
         (f"   {where(incident.epoch, incident.step)}", "strong"),
         (f"   attempt {incident.attempt}" if incident.attempt is not None else "", "muted"),

@@ -51,9 +51,7 @@ def _read_parts(layout: RunLayout, status: RunStatus, journal: Sequence[Event]) 
 def in_a_row(
     rows: Rows, trimmed: Trimmed, parts: Sequence[Part], journal: Sequence[Event]
 ) -> tuple[Rows, PlanPhases]:
-    """Return all epochs, those that were trimmed first, and the phases that have begun, of which there are
-    none without a plan.
-    """
+    """Return all epochs, trimmed ones first, and the phases that have begun: none without a plan."""
     begun = {part.number: part for part in parts if part.state in (FINISHED, CURRENT)}
     begins = {number: part.begins for number, part in begun.items() if part.begins is not None}
     now = max(begins, default=1)

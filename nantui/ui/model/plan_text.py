@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
-from itertools import takewhile
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from nantui.run import status as run_status
-from nantui.run.events import Change, CommandReceived, Kept, PhaseBegun, RollbackBegun, newest
+from nantui.run.events import Change, PhaseBegun, RollbackBegun
 from nantui.run.journal import Undoable
 from nantui.run.points import in_words
 from nantui.ui.format import clean, duration, number
@@ -39,15 +38,10 @@ def may_rewind(kind: str, snapshot: RunSnapshot | None) -> bool:
 def describe(plan: Plan, kind: str, snapshot: RunSnapshot | None, glyphs: Glyphs, width: int) -> list[Line]:
     """Return the whole plan as lines."""
     sections = [
-        _what(plan, kind, snapshot, width),
-        _settings(plan, glyphs, width),
-        _warnings(plan, glyphs, width),
-        _left(plan, width),
-        _afterwards(plan, width),
-        _moves(plan, glyphs, width),
-        _earlier(plan, width),
+        _what(plan, kind, snapshot, width), _settings(plan, glyphs, width), _warnings(plan, glyphs, width),
+        _left(plan, width), _afterwards(plan, width), _moves(plan, glyphs, width), _earlier(plan, width),
         _questions(plan, width),
-    ]
+    ]  # fmt: skip
     return [line for section in sections if section for line in ([], *section)][1:]
 
 
@@ -285,7 +279,9 @@ def kill_words(snapshot: RunSnapshot) -> list[str]:
 
 
 def undo_words(snapshot: RunSnapshot, begun: Undoable) -> list[str]:
-    """Say what `begun` was, which settings go back and what goes aside."""
+    """Say when it was, which settings go back and what goes aside."""
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begun.t))
+    ago = duration(max(0.0, snapshot.taken - begun.t))
     before = snapshot.phases.begins.get(snapshot.phases.now, 0)
     kept = before if isinstance(begun, PhaseBegun) else before + (begun.epoch or 0)
     since = sum(not row.superseded and row.epoch > kept for row in snapshot.rows)
@@ -296,26 +292,8 @@ def undo_words(snapshot: RunSnapshot, begun: Undoable) -> list[str]:
     changes = [tuple(clean(cell, 40) for cell in (row.name, row.then, row.now)) for row in rows]
     changed = [f"{name} from {then} to {now}" for name, then, now in changes if now != then]
     return [
-        f"{_what_it_was(snapshot, begun)}.",
+        *([f"It was done at {clock}, {ago} ago."] if begun.t else []),
         f"Checkpoints and results.csv come back as they were before it{back}.",
         f"Settings go back: {', '.join(changed)}." if changed else "It changed no setting.",
         f"{trained}: moved aside to nantui/backups/undo-…, nothing is deleted.",
     ]
-
-
-def _what_it_was(snapshot: RunSnapshot, begun: Undoable) -> str:
-    """Return which rollback it is: what asked for it, when, and where it went."""
-    when = ""
-    if begun.t:
-        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begun.t))
-        when = f"at {clock}, {duration(max(0.0, snapshot.taken - begun.t))} ago, "
-    if isinstance(begun, Kept):
-        return f"The resume {when}after epoch {begun.epoch}"
-    if isinstance(begun, PhaseBegun):
-        return f"The change {when}to phase {begun.phase or '?'} of the plan"
-    place = clean(in_words(PurePosixPath(begun.restore_point or "the beginning").name, begun.epoch), 90)
-    before = takewhile(lambda event: event is not begun, snapshot.journal)
-    asked = newest(before, CommandReceived)
-    if asked is not None and asked.command.kind in ("start", "resume"):
-        return f"The resume with changed settings {when}from {place}"
-    return f"The rollback {when}to {place}"

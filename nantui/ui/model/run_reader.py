@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from nantui.errors import UserError
-from nantui.run.events import Activity, AttemptStarted, Event, newest, parse_lines
+from nantui.run.events import Activity, AttemptStarted, Event, Warned, newest, of_kind, parse_lines
 from nantui.run.growing_files import LineFollower
+from nantui.run.incidents import EARLY_WARNINGS
 from nantui.run.journal import pending_edits
 from nantui.run.layout import RunLayout
 from nantui.run.plan import standings
 from nantui.run.points import StepPoint, step_points
+from nantui.run.record import RunRecord
 from nantui.run.spec import read_spec
 from nantui.run.status import RunStatus
 from nantui.run.telemetry import StepFollower
@@ -101,6 +103,8 @@ class RunReader:
             activity=doing.phase if doing is not None else "", started=begun.t if begun is not None else None,
             log_tail=self._read_log(numbers), guard=str(reported_values(journal).get("guard", "")),
             autopilot=self._kept.get("auto", self._is_automatic, journal),
+            suspicious=self._looks > 1
+            and (early_warning(status, events) or self._kept.get("doubt", self._judged, journal, rows)),
             waiting=tuple(pending_edits(journal)),
             log_path=self.layout.attempt_log(numbers[-1]) if numbers else None,
             timeline=self._kept.get("told", lambda: tuple(sentences(journal, events)), journal, events),
@@ -123,6 +127,13 @@ class RunReader:
             spec = read_spec(self.layout.spec)
             return spec is not None and spec.auto
         return False
+
+    def _judged(self) -> bool:
+        """Tell whether warnings of the guard stand, or the numbers are judged to be a ruined network's."""
+        from nantui.recovery.trouble import judge_numbers, judge_warnings, mosaic_closes
+
+        record = RunRecord(self.layout)
+        return bool(judge_numbers(record.epochs, mosaic_closes(record.args)) or judge_warnings(record))
 
     def _read_events(self, numbers: list[int]) -> tuple[Event, ...]:
         """Return the events of the newest attempt's ranks, by time."""
@@ -174,6 +185,12 @@ def checkpoint_at(path: Path, point: StepPoint | None = None) -> Checkpoint | No
     except OSError:
         return None
     return Checkpoint(path, state.st_size, state.st_mtime, point)
+
+
+def early_warning(status: RunStatus, events: Iterable[Event]) -> bool:
+    """Tell whether the guard has given an early warning in the epoch that trains: what came of it is open."""
+    warned = (one for one in of_kind(events, Warned) if one.warning in EARLY_WARNINGS)
+    return any((one.epoch or 0) >= (status.epoch or 1) for one in warned)
 
 
 def _phases_of(journal: tuple[Event, ...]) -> dict[int | None, int]:

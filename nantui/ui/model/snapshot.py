@@ -107,7 +107,7 @@ class RunSnapshot:
     """One look at one run, taken at `taken` (s since the epoch; 0: none yet). Epochs of `rows` count through
     all phases of a plan; everywhere else they count from 1 in each.
     `activity` is what the ranks last said that they do, `waiting` names the settings that are saved for the
-    next start.
+    next start; `suspicious`: warnings stand, or the epochs' numbers are judged to be a ruined network's.
     """
 
     path: Path
@@ -125,6 +125,7 @@ class RunSnapshot:
     log_tail: tuple[str, ...] = ()
     guard: str = ""
     autopilot: bool = False
+    suspicious: bool = False
     waiting: tuple[str, ...] = ()
     timeline: tuple[Sentence, ...] = ()
     epoch_charts: tuple[Picture, ...] = ()

@@ -109,15 +109,9 @@ class Watcher(threading.Thread):
     """
 
     def __init__(
-        self,
-        screen: BaseScreen,
-        what: object,
-        interval: float,
-        look: Callable[[], Iterable[tuple[Any, ...]]],
-        take: Callable[..., object],
-        *,
-        latest: bool = True,
-    ) -> None:
+        self, screen: BaseScreen, what: object, interval: float,
+        look: Callable[[], Iterable[tuple[Any, ...]]], take: Callable[..., object], *, latest: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__(name=f"nantui-{what}", daemon=True)
         self.screen, self.what, self.interval = screen, what, interval
         self.look, self.take, self.latest = look, take, latest

@@ -1,6 +1,4 @@
-"""The run's settings: all arguments in groups, checked as they are typed,
-saved for the next start or resume.
-"""
+"""The run's settings, in groups, checked as they are typed, saved for the next start or resume."""
 
 from __future__ import annotations
 

@@ -102,33 +102,34 @@ class FleetScreen(BaseScreen):
             if not self._whole and pace.allows():
                 yield list(statuses), False
         yield statuses, True
-        yield statuses, True, entries.read_queue().paused  # what they wait for, by the GPUs, takes longer
+        yield statuses, True, entries.read_queue()  # what they wait for, by the GPUs, takes longer
         now = look_at_queue()
-        yield statuses, True, now.queue.paused, now.waits_for
+        yield statuses, True, now.queue, now.waits_for
 
     def heading(self, width: int) -> list[Line]:
-        runs = count(len(self.fleet.statuses), "run")
+        runs, wanted = count(len(self.fleet.statuses), "run"), self.fleet.wanted
+        runs = f"{self.fleet.rows} of {runs} with {wanted!r}" if wanted else runs
         told = f"   {runs} {self.fleet.order if self._whole else 'so far, reading on..'}"
         late = int(time.monotonic() - self._arrived)
         stale = f"   stale {late} s" if late > STALE_AFTER_S else ""
         return [[("nantui ", "accent"), (short_path(self.top), "strong"), (told, "muted"), (stale, "warn")]]
 
     def show_runs(
-        self, statuses: list[RunStatus], whole: bool = True, paused: bool | None = None,
+        self, statuses: list[RunStatus], whole: bool = True, queue: entries.Queue | None = None,
         waits_for: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """Show where the runs stand; not `whole` while more are being read. None is not known anew."""
         self._whole, self._arrived = whole, time.monotonic()
         self.cockpit.runs = [status.path for status in statuses]
-        self.paused = self.paused if paused is None else paused
+        if queue is not None:
+            self.paused = queue.paused
+            self.fleet.asks = {entry.run: entry.asks for entry in queue.entries if entry.asks}
         self.fleet.waits_for = self.fleet.waits_for if waits_for is None else waits_for
         self.fleet.show_statuses(statuses, whole)
         self._fit()
 
     def _fit(self) -> None:
-        """Give the list the lines that it fills, where there are many at most half of them all, and the
-        preview what is left.
-        """
+        """Give the list the lines that it fills, at most half of many, and the preview what is left."""
         width, height = self.app.size
         filled = min(max(self.fleet.rows, 1) + 1, height // 2 if height >= TALL else height)
         left = height - AROUND - filled
@@ -291,6 +292,7 @@ class FleetList(Listing):
         self.marked: list[Path] = []
         self._name_cells = 34
         self.waits_for: Mapping[str, str] = {}
+        self.asks: Mapping[str, str] = {}
 
     def mark(self) -> int:
         if isinstance(self.key, Path):
@@ -382,8 +384,9 @@ class FleetList(Listing):
         ]
         if status.place:
             waits = self.waits_for.get(str(status.path))
-            told = f"  {status.text}" + (f", waits for {clean(waits, 200)}" if waits else "")
-            return fit([*begins, (told, "muted")], width)
+            asks, told = clean(self.asks.get(str(status.path), ""), 200), f"  {status.text}"
+            told += f", waits for {clean(waits, 200)}" if waits else ""
+            return fit([*begins, (f" {asks}" if asks else "", "text"), (told, "muted")], width)
         epoch = f"{status.epoch or 0}/{status.epochs or '?'}"
         share = (status.epoch or 0) / status.epochs if status.epochs else 0.0
         bar, with_loss = self._room(width)

@@ -152,9 +152,7 @@ class LogList(Listing):
         self.lay_out()
 
     def add(self, lines: list[str], restarted: bool) -> None:
-        """Take new lines; a progress bar rewrites its line with carriage returns,
-        of which the last counts.
-        """
+        """Take new lines; a progress bar rewrites its line with carriage returns, the last counts."""
         if restarted:
             self.clear()
         first = self._dropped + len(self._text)

@@ -20,7 +20,6 @@ from nantui.errors import UserError
 from nantui.machine.gpus import Sample
 from nantui.run import status as run_status
 from nantui.run.commands import Command
-from nantui.run.events import Kept, PhaseBegun
 from nantui.run.journal import newest_in_force
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
@@ -404,8 +403,10 @@ class RunScreen(ChartsScreen, HeldScreen):
     def do_undo(self) -> None:
         begun = newest_in_force(self.snapshot.journal)
         assert begun is not None, "why_not lets nobody undo nothing"
-        what = {Kept: "resume", PhaseBegun: "change of phase"}.get(type(begun), "rollback")
-        self._ask("undo", f"Undo the last {what}?", plan_text.undo_words(self.snapshot, begun), of=begun.id)
+        from nantui.recovery.undo import what_it_was
+
+        question = f"Undo {clean(what_it_was(begun, self.snapshot.journal), 120)}?"
+        self._ask("undo", question, plan_text.undo_words(self.snapshot, begun), of=begun.id)
 
     def _ask(self, kind: str, question: str, text: list[str], name: str = "", **options: object) -> None:
         from nantui.ui.dialogs.confirm import ConfirmDialog, NameDialog

@@ -39,9 +39,7 @@ class Chart(LinesWidget):
 
 
 class ChartWall(Container, can_focus=True):
-    """Shows pictures side by side; `[` and `]` turn the page where not all of them fit. With the focus, one
-    of them is chosen.
-    """
+    """Pictures side by side, in pages that `[` and `]` turn. With the focus, one of them is chosen."""
 
     BINDINGS = [
         Binding("left,h", "choose(-1, 0)", "chart to the left", show=False),

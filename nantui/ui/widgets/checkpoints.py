@@ -83,12 +83,8 @@ def name_cells(width: int) -> int:
 def columns(width: int) -> list[tuple[str, int]]:
     if width < 42:
         return [("epoch", 6), ("age", 5)]
-    return [
-        ("epoch", 4 if width == 42 else 5),
-        *([("fitness", 8)] if width >= 51 else []),
-        ("size", 8),
-        ("age", 5),
-    ]
+    fitness = [("fitness", 8)] if width >= 51 else []
+    return [("epoch", 4 if width == 42 else 5), *fitness, ("size", 8), ("age", 5)]
 
 
 class Candidates(Listing):

@@ -59,21 +59,14 @@ class History:
             points = (((slot - first) * POINT_S / 60, mean) for slot, (mean, _) in means.items())
             return Curve(name, *apart(points), *stroke(index))
 
+        charts = {title: [*enumerate(found.items())] for title, found in self._charts.items()}
         return [
-            Picture(
-                title,
-                tuple(curve(index, *one) for index, one in enumerate(found.items())),
-                unit=UNITS[title],
-                x_name="min",
-                floor=0.0,
-            )
-            for title, found in self._charts.items()
+            Picture(title, tuple(curve(at, *one) for at, one in found), (), UNITS[title], "min", floor=0.0)
+            for title, found in charts.items()
         ]
 
     def shares(self, title: str, name: str, whole: float) -> list[float]:
-        """Return the finished points as shares of `whole`, oldest first; while there is none, the one that is
-        being measured.
-        """
+        """Return the finished points as shares of `whole`, oldest first; without one that under way."""
         means = self._charts.get(title, {}).get(name, {}) if whole else {}
         values = [mean / whole for mean, _ in means.values()]
         return values[:-1] or values

@@ -8,14 +8,15 @@ from rich.cells import cell_len
 
 from nantui.run import status as run_status
 from nantui.run.endings import ENDINGS
-from nantui.run.events import Incident
+from nantui.run.events import Incident, Saved, SaveFailed, newest
 from nantui.run.journal import standing_attempt
 from nantui.run.results import Metric
 from nantui.ui.format import WORDS, clean, duration, short_path
 from nantui.ui.glyphs import meter
+from nantui.ui.model.reasons import open_alarm
 from nantui.ui.model.snapshot import RunSnapshot
 from nantui.ui.model.timeline import action_text, incident_text, where
-from nantui.ui.styled_text import Line, fit, spread, width
+from nantui.ui.styled_text import Line, fit, spread
 from nantui.ui.styled_text import width as cells_of
 from nantui.ui.widgets.line_widget import LinesWidget
 from nantui.words import count
@@ -57,7 +58,7 @@ class Header(LinesWidget):
             phase = clean(status.text, 60)  # hosts are missing
         elif ended := ENDINGS.get(status.ending):
             shown = status.text.startswith(ended.title) and cells // 3 > len(ended.title) + 10
-            phase = clean(status.text, cells // 3) if shown else ended.title
+            phase = clean(_beyond(status.state, status.text if shown else ended.title), cells // 3)
         waiting = f"{count(len(snapshot.waiting), 'edit')} for the next start" if snapshot.waiting else ""
         said: Line = [
             (phase, "muted"),
@@ -68,18 +69,18 @@ class Header(LinesWidget):
             *_guard(snapshot),
         ]
         right = [span for text, ink in said if text for span in ((text, ink), ("  ", "text"))] + state
-        name, room = short_path(snapshot.path), max(8, cells - width(right) - 10)
+        name, room = short_path(snapshot.path), max(8, cells - cells_of(right) - 10)
         told = _metric(status.metric, room - min(cell_len(name), NAME))
-        name_cells = max(8, room - width(told))
+        name_cells = max(8, room - cells_of(told))
         left = [("nantui ", "accent"), *fit([(name, "strong")], name_cells), *told]
         return spread(left, right, cells)
 
     def _second(self, snapshot: RunSnapshot, cells: int) -> Line:
         left = self._progress(snapshot)
         if under_way := _doing(snapshot):
-            return spread(left, fit([(under_way, "warn")], max(8, cells - width(left) - 2)), cells)
+            return spread(left, fit([(under_way, "warn")], max(8, cells - cells_of(left) - 2)), cells)
         right = self._times(snapshot)
-        room = min(cells - width(left) - width(right) - 4, 80) if right else cells - width(left) - 2
+        room = min(cells - cells_of(left) - cells_of(right) - 4, 80) if right else cells - cells_of(left) - 2
         if room < 6:
             return spread(left, right, cells)
         return spread([*left, ("  ", "text"), *meter(_share(snapshot), room, self.glyphs)], right, cells)
@@ -96,8 +97,9 @@ class Header(LinesWidget):
         return line
 
     def _times(self, snapshot: RunSnapshot) -> Line:
-        line: Line = []
         status, speed = snapshot.status, snapshot.steps.steps_per_s
+        doubtful = snapshot.suspicious and open_alarm(snapshot, 0.0) is None
+        line: Line = [("suspicious: d", "warn"), ("  ", "text")] if doubtful else []
         active = status.state in run_status.ACTIVE
         if status.state in (run_status.RUNNING, run_status.STALLED) and speed:
             line += _figure("", f"{speed:.1f}", " step/s  ")
@@ -153,8 +155,8 @@ def _metric(metric: Metric | None, cells: int) -> Line:
     newest = (f"{metric.last:.3f}", "strong")
     best: Line = [(", best ", "muted"), (f"{metric.best:.3f}", "good"), (f" at {metric.best_epoch}", "muted")]
     whole: Line = [(f"  {metric.name} ", "muted"), newest, *best]
-    forms = (whole, whole[:-1], whole[:2], [("  ", "text"), newest])
-    return next((form for form in forms if width(form) <= cells), [])
+    forms = (whole, whole[:-1], whole[:2])  # a number without its name would say nothing
+    return next((form for form in forms if cells_of(form) <= cells), [])
 
 
 def _figure(before: str, figure: object, after: str = "") -> Line:
@@ -166,7 +168,15 @@ def _doing(snapshot: RunSnapshot) -> str:
     status = snapshot.status
     if text := clean((status.doing or {}).get("text") or "", 200):
         return f"{clean((status.doing or {}).get('kind') or '', 12)}: {text}"
-    return "" if status.ending or status.hosts else clean(status.text.partition(WAITS)[0], 200)
+    odd = "" if status.ending or status.hosts else status.text.partition(WAITS)[0].rstrip("; ")
+    failed = isinstance(newest(snapshot.events, SaveFailed, Saved), SaveFailed)
+    told = "the last save failed" if failed else "", _beyond(status.state, odd)
+    return clean("; ".join(filter(None, told)), 200)
+
+
+def _beyond(state: str, text: str) -> str:
+    """What a text says beyond the state, which stands beside it."""
+    return text.removeprefix(state).lstrip(" ,:;")
 
 
 def _guard(snapshot: RunSnapshot) -> Line:

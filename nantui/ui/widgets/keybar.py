@@ -79,9 +79,7 @@ class KeyBar(LinesWidget):
         self.set_timer(seconds, forget)
 
     def _take_room(self) -> None:
-        """Be as high as what is said and the keys below it. A large screen keeps a line for it, so that
-        nothing moves.
-        """
+        """Be as high as what is said and the keys; a large screen keeps a line for it: nothing moves."""
         kept = 2 if self.app.size.height >= ROOMY else 1
         lines = max(kept, 1 + len(self._told(self.size.width)))
         if self.size.height != lines:

@@ -73,9 +73,7 @@ class Inked(InCockpit, Widget):
         self.redraw()
 
     def to_strip(self, line: Line, width: int, under: str = "") -> Strip:
-        """Return a line as a strip exactly `width` cells wide; with `under`,
-        all of it on that ink's background.
-        """
+        """Return a line as a strip of `width` cells, with `under` all of it on that ink's ground."""
         ground, inks = self.rich_style, self.cockpit.inks
         base = ground + inks[under] if under else ground
         segments = [Segment(text, _over(inks[ink], ink, base, under)) for text, ink in line if text]
@@ -169,9 +167,7 @@ def changed_runs(before: Line, now: Line, width: int) -> list[tuple[int, int]]:
 
 
 def _cells(line: Line, width: int) -> list[tuple[str, str]]:
-    """Return a line cell by cell; one with characters of two cells is not `width` long and counts as
-    changed.
-    """
+    """Return a line cell by cell; one with characters of two cells is too short and counts as changed."""
     cells = [(character, ink) for text, ink in line for character in text]
     wide = any(not text.isascii() and cell_len(text) != len(text) for text, _ in line)
     return [] if wide else (cells + [(" ", "")] * width)[:width]

@@ -50,7 +50,7 @@ def test_it_is_found_with_its_tree_user_and_age(foreign):
     assert [one.ref.pid for one in found] == [process.pid]
     training = found[0]
     assert training.mine and training.user and training.cwd == str(run.parent)
-    assert re.search(r", 0\.0 h old: .*foreign_train.py train", describe(training))
+    assert re.search(r", \d+ (second|minute)s? old: .*foreign_train.py train", describe(training))
 
 
 def test_a_process_elsewhere_is_not_taken_for_it(foreign, tmp_path):

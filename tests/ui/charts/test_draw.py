@@ -32,6 +32,26 @@ def test_thinning_keeps_the_peak_and_the_gap():
     assert any(math.isnan(y) for _, y in points)
 
 
+def test_the_newest_values_stand_beside_what_is_looked_at():
+    curves = Curve("train", (1.0, 2.0), (2.0, 1.346)), Curve("val", (1.0, 2.0), (2.1, 1.467), "val")
+    title = text(Picture("box", curves, view=View(last=100)), 25)[0]
+    assert title.startswith("box last 100") and title.endswith("1.35  1.47")
+
+
+def test_what_was_rolled_back_does_not_flatten_what_stands():
+    epochs = tuple(map(float, range(1, 13)))
+    old = Curve("rolled back train", epochs, tuple(10.0 ** (n / 2) for n in range(12)), "old")
+    stands = Curve("train", epochs, tuple(2 - 0.1 * n for n in range(12)))
+    shown = text(Picture("box", (old, stands), floor=0.0))
+    assert any("▴" in line for line in shown), "that it goes on above is marked"
+    whole = text(Picture("box", (old, stands), floor=0.0, view=View(whole=True)))
+    assert top_label(shown) < 5 < 1e5 < top_label(whole)
+
+
+def top_label(shown):
+    return next(float(line.split()[0]) for line in shown[1:] if line[:6].strip())
+
+
 def test_one_outlier_does_not_flatten_the_curve_unless_asked_for():
     values = [1 + 0.01 * n for n in range(100)] + [1e6]
     assert limits(values, log=False, whole=False).high < 10
