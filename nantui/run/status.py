@@ -18,6 +18,7 @@ STARTING, RUNNING, STALLED, STOPPING = "starting", "running", "stalled", "stoppi
 STOPPED, FINISHED, DIVERGED, RECOVERING = "stopped", "finished", "diverged", "recovering"
 FAILED, LOST, FOREIGN, QUEUED = "failed", "lost", "foreign", "queued"
 ACTIVE = frozenset({STARTING, RUNNING, STALLED, STOPPING, RECOVERING, QUEUED})
+UNSAVED = "the last save failed"
 STATES = (*sorted(ACTIVE), STOPPED, FINISHED, DIVERGED, FAILED, LOST, FOREIGN)
 
 

@@ -19,6 +19,7 @@ from nantui.run import events
 from nantui.run.attempts import Attempt
 from nantui.run.growing_files import LineFollower
 from nantui.run.layout import RunLayout
+from nantui.run.status import UNSAVED
 from nantui.run.telemetry import Step, StepFollower
 from nantui.supervisor.config import Patience
 from nantui.supervisor.directories import other_place
@@ -143,7 +144,7 @@ class Watch:
         ):
             self.rewind = event
         elif isinstance(event, events.SaveFailed):
-            self.unsaved = f"the last save failed: {event.text}"
+            self.unsaved = f"{UNSAVED}: {event.text}"
         elif isinstance(event, events.Saved):
             self.unsaved = None if self.unsaved is None else ""
         elif rank == 0 and isinstance(event, events.Activity):

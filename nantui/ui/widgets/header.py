@@ -11,6 +11,7 @@ from nantui.run.endings import ENDINGS
 from nantui.run.events import Incident, Saved, SaveFailed, newest
 from nantui.run.journal import standing_attempt
 from nantui.run.results import Metric
+from nantui.run.status import UNSAVED
 from nantui.ui.format import WORDS, clean, duration, short_path
 from nantui.ui.glyphs import meter
 from nantui.ui.model.reasons import open_alarm
@@ -170,7 +171,7 @@ def _doing(snapshot: RunSnapshot) -> str:
         return f"{clean((status.doing or {}).get('kind') or '', 12)}: {text}"
     odd = "" if status.ending or status.hosts else status.text.partition(WAITS)[0].rstrip("; ")
     failed = isinstance(newest(snapshot.events, SaveFailed, Saved), SaveFailed)
-    told = "the last save failed" if failed else "", _beyond(status.state, odd)
+    told = UNSAVED if failed and not odd.startswith(UNSAVED) else "", _beyond(status.state, odd)
     return clean("; ".join(filter(None, told)), 200)
 
 
