@@ -208,11 +208,8 @@ def add_everywhere(parser: argparse.ArgumentParser, shown: bool = True) -> None:
     group.add_argument("--python", metavar="PATH", help=dull or python)
     group.add_argument("--ascii", action="store_true", help="only plain ASCII on the screen")
     group.add_argument("--read-only", action="store_true", help=dull or "watch; change nothing")
-    group.add_argument(
-        "--take-over",
-        action="store_true",
-        help=dull or "act on a run whose supervisor on another host is gone",
-    )
+    take_over = "act on a run whose supervisor on another host is gone"
+    group.add_argument("--take-over", action="store_true", help=dull or take_over)
 
 
 def _overview() -> str:

@@ -88,6 +88,17 @@ def test_a_metric_that_is_not_there_is_named_beside_those_that_are(runs, capsys)
     assert main(["plot", "box_loss"]) == 2 and main(["plot", str(runs["finished"])]) == 2
 
 
+def test_a_table_that_cannot_be_read_is_told_from_one_without_an_epoch(tmp_path, capsys):
+    told = {"epoch,time\n": "no epoch has been written yet", "epoch;time\n1;2\n": "no line of it is an epoch"}
+    for text, says in told.items():
+        (tmp_path / "results.csv").write_text(text)
+        assert main(["plot", str(tmp_path), "box_loss"]) > 0 and says in capsys.readouterr().err
+    (tmp_path / "results.csv").unlink()
+    (tmp_path / "args.yaml").write_text("epochs: 3\n")
+    (tmp_path / "results.csv").mkdir()
+    assert main(["plot", str(tmp_path), "box_loss"]) > 0 and "it is no file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("form", ["csv", "json"])
 def test_an_export_holds_every_epoch_and_is_never_written_over(runs, tmp_path, capsys, form):
     import pandas
