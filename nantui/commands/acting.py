@@ -43,12 +43,9 @@ Check = Callable[[argparse.Namespace, RunLayout], "bool | None"]
 
 
 def act(
-    arguments: argparse.Namespace,
-    kind: str,
-    options: JsonObject,
-    question: str,
+    arguments: argparse.Namespace, kind: str, options: JsonObject, question: str,
     check: Check = lambda arguments, layout: None,
-) -> int:
+) -> int:  # fmt: skip
     """Ask, send the command, show its stages, and return the exit status. Raises UserError for a bad run."""
     layout = require_run(arguments.run)
     if (refused := _refused(arguments, layout, kind, question, check)) is not None:

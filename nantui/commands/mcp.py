@@ -175,12 +175,9 @@ def server(runs: Runs, *, act: bool) -> MCPServer:
 
         @tool
         def plan_action(
-            action: Action,
-            run: str,
-            to: str | None = None,
-            settings: JsonObject | None = None,
+            action: Action, run: str, to: str | None = None, settings: JsonObject | None = None,
             presets: list[str] | None = None,
-        ) -> JsonObject:
+        ) -> JsonObject:  # fmt: skip
             """Say what an action would do, and give the token that `do` takes. Does nothing."""
             return runs.plan(action_words(action, runs.path(run), to, settings or {}, presets or []))
 

@@ -31,14 +31,9 @@ Progress = Callable[[int, int], bool]
 
 
 def check_data_set(
-    data: DataSet,
-    settings: Mapping[str, object] | None = None,
-    *,
-    splits: Iterable[str] = ("train", "val"),
-    images: bool = False,
-    workers: int | None = None,
-    progress: Progress | None = None,
-) -> LabelReport:
+    data: DataSet, settings: Mapping[str, object] | None = None, *, splits: Iterable[str] = ("train", "val"),
+    images: bool = False, workers: int | None = None, progress: Progress | None = None,
+) -> LabelReport:  # fmt: skip
     """Check the labels (and with `images` the images) of some splits of a data set.
 
     Of a training's `settings` the task, imgsz and single_cls count. `workers` processes read at the same
