@@ -27,6 +27,7 @@ from nantui.errors import UserError
 from nantui.labels.problem_kinds import ERROR, KINDS
 from nantui.run.documents import JsonObject, table
 from nantui.run.events import Incident
+from nantui.settings.lint import usual_rate
 from nantui.settings.values import number
 from nantui.words import count
 
@@ -56,9 +57,6 @@ the validation table single steps stood a hundred times above the median.
 SLOW = ("zero_loss", "loss_exploded", "too_many_skips")
 """Incidents that end a development instead of beginning one: their history is the whole window."""
 SCALE_FELL = 64.0
-USUAL_RATE = {"SGD": 0.01, "MuSGD": 0.01}
-USUAL_RATE_OF_ADAM = 0.001
-"""Rates that Ultralytics (SGD: default.yaml's lr0) and PyTorch (Adam and its kin) start from."""
 USUAL_GAIN = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
 STRONG = {
     "mixup": 0.1, "copy_paste": 0.1, "cutmix": 0.1, "hsv_h": 0.02, "hsv_s": 0.8, "hsv_v": 0.5,
@@ -277,7 +275,7 @@ def learning_rate(facts: TroubleFacts) -> Iterator[Evidence]:
     optimizer = str(facts.settings.get("optimizer") or "auto")
     if not rate > 0 or (optimizer == "auto" and not rates):
         return
-    usual = USUAL_RATE.get(optimizer, USUAL_RATE_OF_ADAM)
+    usual = usual_rate(optimizer)
     times = rate / usual
     ratios = ((20, 30.0), (5, 8.0), (2, 2.5), (0.5, 0.5), (0.0, 0.2))
     ratio = next(ratio for least, ratio in ratios if times >= least)

@@ -102,10 +102,23 @@ def auto_ignores_lr0(settings: Settings, known: Known) -> Iterator[LintFinding]:
         yield LintFinding("optimizer", WARNING, f"optimizer=auto ignores {ignored}; {chosen}")
 
 
+def usual_rate(optimizer: str) -> float:
+    """Return the usual lr0 of an optimizer: of SGD that in default.yaml, of Adam and its kin PyTorch's."""
+    return 0.01 if optimizer.lower() in ("sgd", "musgd") else 0.001
+
+
+def rate_too_high(settings: Settings, known: Known) -> Iterator[LintFinding]:
+    optimizer, rate = str(settings.get("optimizer") or "auto"), number(settings.get("lr0"))
+    usual = usual_rate(optimizer)
+    if optimizer.lower() != "auto" and rate > 10 * usual:
+        text = f"lr0={show_value(rate)} is {rate / usual:.0f} times the usual of {optimizer}"
+        yield LintFinding("lr0", WARNING, f"{text}: set lr0={usual:g}, or expect NaN", {"lr0": usual})
+
+
 def lrf_is_a_fraction(settings: Settings, known: Known) -> Iterator[LintFinding]:
-    last = number(settings.get("lr0")) * number(settings.get("lrf"))
-    if last < 1e-6:
-        text = f"lrf is a fraction of lr0: the rate sinks to {last:.0e}, the last epochs change nothing"
+    epochs = number(settings.get("epochs", 100))
+    if 1 <= epochs < math.inf and (last := lr_at(settings, int(epochs) - 1)) < 1e-6:
+        text = f"lrf is a fraction of lr0: the rate of the last epoch is {last:.0e}, which changes nothing"
         yield LintFinding("lrf", NOTE, text)
 
 
@@ -214,7 +227,7 @@ def more_epochs(done: int) -> int:
 
 
 RULES: tuple[Rule, ...] = (
-    already_finished, auto_ignores_lr0, rate_in_effect, lrf_is_a_fraction, amp_off_is_expensive,
-    bf16_needs_a_gpu, batch_and_devices, close_mosaic_too_early, imgsz_and_stride, warmup_without_effect,
-    no_restore_points, does_not_fit,
+    already_finished, auto_ignores_lr0, rate_too_high, rate_in_effect, lrf_is_a_fraction,
+    amp_off_is_expensive, bf16_needs_a_gpu, batch_and_devices, close_mosaic_too_early, imgsz_and_stride,
+    warmup_without_effect, no_restore_points, does_not_fit,
 )  # fmt: skip

@@ -142,7 +142,6 @@ def refuse(text: str) -> NoReturn:
 
 
 def _awaited(layout: RunLayout, call: Call) -> attempts.Attempt:
-
     def recorded() -> attempts.Attempt | None:
         attempt = attempts.read_attempt(layout, layout.newest_attempt())
         return attempt if attempt is not None and attempt.uuid == call.token else None
