@@ -167,9 +167,8 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     """Return what the command `name` takes; docs/commands.md is made from the same."""
     add_arguments, _, told = _command(name)
     title = "nantui" if name == COCKPIT else f"nantui {name}"
-    parser = argparse.ArgumentParser(
-        title, description=told, allow_abbrev=False, formatter_class=Help, epilog=examples(name)
-    )
+    parser = argparse.ArgumentParser(title, description=told, allow_abbrev=False, formatter_class=Help)
+    parser.epilog = examples(name)
     add_arguments(parser)
     add_everywhere(parser, shown=name not in ONLY_LOOK)
     return parser

@@ -17,6 +17,7 @@ from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.machine.process_tree import members
 from nantui.recovery.agreement import would_run
 from nantui.recovery.plan import Plan, exactly, lost_with_our_runner, make_plan, plan_lines
+from nantui.recovery.restore_points import why_again
 from nantui.run.attempts import read_attempt
 from nantui.run.binding import MOVED, STARTS, bind, standing
 from nantui.run.commands import Command
@@ -231,7 +232,12 @@ def run_rollback(arguments: argparse.Namespace) -> int:
     if _only_shown(arguments, plan):
         return 0
     options = exactly(plan) | common.given(arguments, "allow")
-    return act(arguments, "rollback", options, f"{plan.run}: {plan.headline}. Do it?")
+    return act(arguments, "rollback", options, f"{plan.run}: {_in_words(plan)}?")
+
+
+def _in_words(plan: Plan) -> str:
+    """Return what the plan does, as a part of a question."""
+    return plan.headline if plan.restore else f"move everything aside ({why_again(plan.candidates)})"
 
 
 def _plan_for(arguments: argparse.Namespace, *, propose: bool) -> Plan:
@@ -274,8 +280,10 @@ def run_recover(arguments: argparse.Namespace) -> int:
     if _only_shown(arguments, plan):
         return 0
     options = exactly(plan) | common.given(arguments, "allow", "into", "wait_gpu", "our_runner", "auto")
-    if not arguments.into or trains(plan.run):
-        question = f"{plan.run}: stop the training, {plan.headline}, and continue. Do it?"
+    stop = "stop the training, " if trains(plan.run) else ""
+    if stop or not arguments.into:
+        then = "go on from there" if plan.restore else "begin again"
+        question = f"{plan.run}: {stop}{_in_words(plan)} and {then}?"
         return act(arguments, "recover", options, question, _agree_to_lose)
     # No supervisor for the old run, of which no byte changes.
     question = f"{plan.run}: continue in {plan.run.parent / arguments.into}, leaving it untouched?"

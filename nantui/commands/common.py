@@ -19,7 +19,7 @@ from threading import Timer
 from nantui.errors import USAGE, UserError
 from nantui.paths import configs_dir
 from nantui.run.atomic_files import to_json
-from nantui.terminal_text import escaped_json, printable_lines
+from nantui.terminal_text import escaped_json, printable, printable_lines
 
 FLAGS = {
     "wait_gpu": "start once others have freed the GPU",
@@ -136,9 +136,9 @@ def answer(arguments: argparse.Namespace, document: object, lines: Iterable[str]
 
 
 def show(lines: Iterable[str]) -> None:
-    """Print lines for people on stdout."""
+    """Print lines for people on stdout, each as one whatever a path in it holds."""
     for line in lines:
-        print(printable_lines(line))
+        print(printable(line, len(line)))
 
 
 @contextmanager

@@ -111,10 +111,8 @@ def action_words(
     if (to and action not in RESTORES) or ((settings or presets) and action not in SETS):
         raise UserError(f"{action} takes no such option; nothing was done")
     words = [action, path, *([f"--to={to}"] if to else [])]
-    for option, values in (
-        ("--set", [f"{name}={value}" for name, value in settings.items()]),
-        ("--preset", presets),
-    ):
+    assignments = [f"{name}={value}" for name, value in settings.items()]
+    for option, values in (("--set", assignments), ("--preset", presets)):
         if any(value.startswith("-") for value in values):
             raise UserError(f"{option} takes no word that begins with a dash; nothing was done")
         words += [option, *values] if values else []

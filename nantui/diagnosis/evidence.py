@@ -253,12 +253,10 @@ def _of_epochs(facts: TroubleFacts) -> Iterator[Evidence]:
         return
     train = bad.losses("train").values()
     if train and all(math.isfinite(value) for value in train):
-        text = (
-            f"in epoch {bad.epoch} the training losses were finite and the validation's were not: "
-            "BatchNorm's statistics were spoilt, or the validation overflowed"
-        )
+        why = "BatchNorm's statistics were spoilt, or the validation overflowed"
+        seen = f"in epoch {bad.epoch} the training losses were finite and the validation's were not"
         ratios = {FP16: 3.0, CHECKPOINT: 2.0, DATA: 1.5, EXPLOSION: 0.5}
-        yield Evidence("results", text, "results.csv", ratios)
+        yield Evidence("results", f"{seen}: {why}", "results.csv", ratios)
         return
     before = [sum(row.losses("train").values()) for row in rows if row.epoch < bad.epoch and row.finite]
     if len(before) >= 3:
@@ -347,9 +345,8 @@ def recurrence(facts: TroubleFacts) -> Iterator[Evidence]:
         yield Evidence("recurrence", text, "steps.csv", ratios)
     elif in_a_row >= 3:
         text = f"{count(in_a_row, 'bad step')} in a row"
-        yield Evidence(
-            "recurrence", text, "steps.csv", {HARDWARE: 0.05, DATA: 0.5, SINGULAR: 2.0, CHECKPOINT: 2.0}
-        )
+        ratios = {HARDWARE: 0.05, DATA: 0.5, SINGULAR: 2.0, CHECKPOINT: 2.0}
+        yield Evidence("recurrence", text, "steps.csv", ratios)
     elif len(places) >= 2:
         text = f"it happened {len(places)} times, with healthy steps between"
         yield Evidence("recurrence", text, "events", {HARDWARE: 0.1, DATA: 1.5, SINGULAR: 2.0})

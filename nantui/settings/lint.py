@@ -160,9 +160,8 @@ def batch_and_devices(settings: Settings, known: Known) -> Iterator[LintFinding]
         yield LintFinding("batch", WARNING, text)
     elif batch % devices:
         smaller = max(int(batch) // devices, 1) * devices
-        yield LintFinding(
-            "batch", WARNING, f"batch={batch} is no multiple of {devices} GPUs", {"batch": smaller}
-        )
+        text = f"batch={batch} is no multiple of {devices} GPUs"
+        yield LintFinding("batch", WARNING, text, {"batch": smaller})
 
 
 def close_mosaic_too_early(settings: Settings, known: Known) -> Iterator[LintFinding]:
@@ -206,11 +205,10 @@ def does_not_fit(settings: Settings, known: Known) -> Iterator[LintFinding]:
     if needed > measured.usable_gb and needed > measured.peak_gb:
         differs = [name for name in ("imgsz", "batch", "amp") if settings.get(name) != known.now.get(name)]
         text = f"needs about {needed:.0f} GB a GPU (this run's own peak is {measured.peak_gb:.0f} GB)"
+        text += f"; the GPU has {measured.total_gb:.0f} GB"
         fits = largest_batch(measured, known.now, settings)
         instead = {"batch": fits} if fits < number(settings.get("batch")) else {}
-        yield LintFinding(
-            (differs or ["batch"])[0], WARNING, f"{text}; the GPU has {measured.total_gb:.0f} GB", instead
-        )
+        yield LintFinding((differs or ["batch"])[0], WARNING, text, instead)
 
 
 def already_finished(settings: Settings, known: Known) -> Iterator[LintFinding]:

@@ -185,9 +185,8 @@ class Schema:
         if not equals:
             if isinstance(field.default, bool):
                 return name, True
-            raise UserError(
-                f"{name}: a value is missing; write, for example, {name}={show_value(field.default)}"
-            )
+            example = f"{name}={show_value(field.default)}"
+            raise UserError(f"{name}: a value is missing; write, for example, {example}")
         text = text.strip().removesuffix(",")
         if not text:
             raise UserError(f"{name}=: a value is missing; it expects {field.expects()}")

@@ -76,7 +76,8 @@ def new_attempt(trainer: ScriptTrainer, layout: RunLayout) -> attempts.Attempt:
     ours = {**(supervised.ours if supervised else {}), **json.loads(os.environ.get(OURS, "{}"))}
     number = layout.newest_attempt() + 1
     mode = "resume" if trainer.resume else "start"
-    train = _plain(vars(trainer.args))
+    plain = (str, int, float, bool, list, type(None))
+    train: Document = {k: v for k, v in vars(trainer.args).items() if isinstance(v, plain)}
     attempt = attempts.Attempt(number, call.token, time.time(), mode, None, train, ours, sys.executable)
     devices = max(world_size(), getattr(trainer, "world_size", 1), 1)
     attempts.write_attempt(layout, replace(attempt, devices=devices))
@@ -157,10 +158,6 @@ def _tell_the_supervised_run(call: Call, layout: RunLayout) -> None:
     recorder = Recorder(supervised.events(int(os.environ[NUMBER]), 0), 0)
     recorder.event("phase", phase=ELSEWHERE, call=call.index, run=str(layout.run))
     recorder.close()
-
-
-def _plain(values: Document) -> Document:
-    return {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool, list, type(None)))}
 
 
 @contextlib.contextmanager

@@ -209,9 +209,8 @@ def become(session: Session, spec: Spec) -> NoReturn:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         os.execvpe(argv[0], argv, environment)
     except OSError as error:
-        raise UserError(
-            f"cannot run {argv[0]}: {error.strerror}; check the command and its directory"
-        ) from None
+        why = f"{error.strerror}; check the command and its directory"
+        raise UserError(f"cannot run {argv[0]}: {why}") from None
 
 
 def _hook(session: Session, spec: Spec, python_path: str) -> dict[str, str]:
