@@ -129,7 +129,8 @@ def run_stop(arguments: argparse.Namespace) -> int:
     status = read_status(layout.run)
     if status.state == FOREIGN and status.pids:
         return _stop_foreign(arguments, layout, kind)
-    how = {"kill": "kill every process, losing what was not saved", "stop": "stop at the next batch boundary"}
+    how = {"kill": "kill every process, losing what was not saved"}
+    how["stop"] = "stop at the next batch boundary, with a checkpoint where the disk has room for one"
     return act(arguments, kind, {}, f"{arguments.run}: {how[kind]}?")
 
 

@@ -206,11 +206,8 @@ def _curve_table(found: JsonObject) -> list[str]:
         return ["no epoch was trained by both"]
     at = sorted({0, len(epochs) // 2, len(epochs) - 1})
     head = ("curve", *(f"{side} epoch {epochs[i]}" for i in at for side in ("A", "B")))
-    rows = [
-        (name, *(f"{values[side][i]:.4g}" for i in at for side in ("a", "b")))
-        for name, values in found["curves"].items()
-        if not name.startswith("lr/")
-    ]
+    curves = {name: sides for name, sides in found["curves"].items() if not name.startswith("lr/")}
+    rows = [(name, *(f"{sides[side][i]:.4g}" for i in at for side in "ab")) for name, sides in curves.items()]
     return aligned([head, *rows])
 
 

@@ -29,8 +29,7 @@ from nantui.version import __version__
 if TYPE_CHECKING:
     from mcp.server import MCPServer
 
-TOKEN_S = 600.0
-LONGEST_S = 900.0
+TOKEN_S, LONGEST_S = 600.0, 900.0
 Action = Literal["recover", "rollback", "resume", "stop", "undo"]
 RESTORES = ("recover", "rollback")
 SETS = (*RESTORES, "resume")

@@ -28,12 +28,11 @@ from nantui.terminal_text import printable
 
 MARK = "NANTUI_ATTEMPT"
 PR_SET_CHILD_SUBREAPER = 36
-FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25
+FIRST_LOOK_S, LONGEST_LOOK_S, TMUX_S = 0.02, 0.25, 1.0
 SHELLS = frozenset({"bash", "sh", "dash", "zsh", "fish", "ksh", "tcsh", "csh"})
 LOOP = re.compile(r"(?:^|[;&|({]|\b(?:do|then|else)\b)[ \t]*(?:while|until|for)\b", re.MULTILINE)
 WAYS_IN = {"tmux": "tmux", "screen": "screen", "SCREEN": "screen", "sshd": "SSH"}
 NOWHERE = "init or container"
-TMUX_S = 1.0
 SERVICE_MANAGERS = frozenset({"supervisord", "runsv", "s6-supervise", "pm2"})
 
 
