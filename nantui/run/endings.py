@@ -53,7 +53,7 @@ class Cause:
         if self.kind == EXCEPTION and self.evidence.startswith(WORDLESS):
             return self.evidence
         if self.kind == EXCEPTION and not _RAISED.search(self.evidence):
-            return f"it failed; its last words: {self.evidence}"
+            return f"no exception was seen; its last words: {self.evidence}"
         return f"{ENDINGS[self.kind].title}: {self.evidence}" if self.kind else self.evidence
 
     @property
