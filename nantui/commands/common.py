@@ -46,13 +46,9 @@ def add_changer(parser: argparse.ArgumentParser, *, asks: bool = True, goes_on: 
     """Add what every command that changes something has. What does nothing in one that never `asks`, or that
     `goes_on` with no run, is taken all the same, for scripts that have it, and not told of.
     """
-    trust = "go on with a run that was not made here; what it runs is shown"
-    add_flags(
-        parser,
-        dry_run="say what would be done, and do nothing",
-        yes="do not ask" if asks else argparse.SUPPRESS,
-        trust=trust if goes_on else argparse.SUPPRESS,
-    )
+    yes = "do not ask" if asks else argparse.SUPPRESS
+    trust = "go on with a run that was not made here; what it runs is shown" if goes_on else argparse.SUPPRESS
+    add_flags(parser, dry_run="say what would be done, and do nothing", yes=yes, trust=trust)
 
 
 def add_directory(parser: argparse.ArgumentParser, help: str = "a run, or a directory of runs") -> None:

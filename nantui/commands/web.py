@@ -24,8 +24,7 @@ from nantui.terminal_text import is_printable
 if TYPE_CHECKING:
     from aiohttp.web import Application
 
-COOKIE = "nantui_token"
-SHORTEST = 16
+COOKIE, SHORTEST = "nantui_token", 16
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

@@ -107,10 +107,8 @@ class Ranked:
             "cause": self.cause, "title": self.title, "prior": round(self.prior, 4),
             "probability": round(self.probability, 4),
             "evidence": [f"{item.text} ({ratio_text(ratio)}, {item.source})" for item, ratio in moved],
-            "details": [
-                {"name": item.name, "text": item.text, "source": item.source, "ratio": ratio}
-                for item, ratio in moved
-            ],
+            "details": [{"name": item.name, "text": item.text, "source": item.source, "ratio": ratio}
+                        for item, ratio in moved],
         }  # fmt: skip
 
 

@@ -102,6 +102,13 @@ def auto_ignores_lr0(settings: Settings, known: Known) -> Iterator[LintFinding]:
         yield LintFinding("optimizer", WARNING, f"optimizer=auto ignores {ignored}; {chosen}")
 
 
+def data_is_a_word(settings: Settings, known: Known) -> Iterator[LintFinding]:
+    data = str(settings.get("data") or "")
+    if data and not {"/", "."} & set(data) and settings.get("task") != "classify":
+        text = f"data={data} names no YAML file: Ultralytics would look for a folder of that name"
+        yield LintFinding("data", WARNING, f"{text} among its data sets; give the path of a data.yaml")
+
+
 def usual_rate(optimizer: str) -> float:
     """Return the usual lr0 of an optimizer: of SGD that in default.yaml, of Adam and its kin PyTorch's."""
     return 0.01 if optimizer.lower() in ("sgd", "musgd") else 0.001
@@ -225,7 +232,7 @@ def more_epochs(done: int) -> int:
 
 
 RULES: tuple[Rule, ...] = (
-    already_finished, auto_ignores_lr0, rate_too_high, rate_in_effect, lrf_is_a_fraction,
-    amp_off_is_expensive, bf16_needs_a_gpu, batch_and_devices, close_mosaic_too_early, imgsz_and_stride,
-    warmup_without_effect, no_restore_points, does_not_fit,
+    already_finished, data_is_a_word, auto_ignores_lr0, rate_too_high, rate_in_effect,
+    lrf_is_a_fraction, amp_off_is_expensive, bf16_needs_a_gpu, batch_and_devices,
+    close_mosaic_too_early, imgsz_and_stride, warmup_without_effect, no_restore_points, does_not_fit,
 )  # fmt: skip

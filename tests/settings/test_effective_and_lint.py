@@ -46,6 +46,7 @@ RUN: dict[str, Any] = {
     [
         ({"optimizer": "auto"}, Known(images=100, classes=6), "optimizer", "AdamW at 0.001", {}),
         ({"lrf": 0.00001, "lr0": 0.003, "cos_lr": True}, Known(), "lrf", "2e-07, which changes", {}),
+        ({"data": "shapes"}, Known(), "data", "names no YAML file", {}),
         ({"lr0": 0.2}, Known(), "lr0", "20 times the usual of SGD", {"lr0": 0.01}),
         ({"lr0": 0.011, "optimizer": "AdamW"}, Known(), "lr0", "set lr0=0.001, or", {"lr0": 0.001}),
         ({"amp": False}, Known(on_gpu=True), "amp", "70 %", {"amp": "bf16"}),
@@ -78,6 +79,13 @@ def test_lint_gives_the_reason_and_what_to_set(
         if finding.name == name and says in finding.text
     ]
     assert len(found) == 1 and dict(found[0].instead) == instead
+
+
+@pytest.mark.parametrize("found", [
+    {"data": "shapes.yaml"}, {"data": "/a/b"}, {"data": None}, {"data": "imagenette", "task": "classify"},
+])  # fmt: skip
+def test_data_that_may_be_there_is_not_warned_of(found: dict[str, Any]) -> None:
+    assert lint({**RUN, **found}) == []
 
 
 def test_the_rate_is_judged_by_what_is_in_effect() -> None:
