@@ -167,9 +167,8 @@ def parser_of(name: str) -> argparse.ArgumentParser:
     """Return what the command `name` takes; docs/commands.md is made from the same."""
     add_arguments, _, told = _command(name)
     title = "nantui" if name == COCKPIT else f"nantui {name}"
-    parser = argparse.ArgumentParser(
-        title, description=told, allow_abbrev=False, formatter_class=Help, epilog=examples(name)
-    )
+    parser = argparse.ArgumentParser(title, description=told, allow_abbrev=False, formatter_class=Help)
+    parser.epilog = examples(name)
     add_arguments(parser)
     add_everywhere(parser, shown=name not in ONLY_LOOK)
     return parser
@@ -208,11 +207,8 @@ def add_everywhere(parser: argparse.ArgumentParser, shown: bool = True) -> None:
     group.add_argument("--python", metavar="PATH", help=dull or python)
     group.add_argument("--ascii", action="store_true", help="only plain ASCII on the screen")
     group.add_argument("--read-only", action="store_true", help=dull or "watch; change nothing")
-    group.add_argument(
-        "--take-over",
-        action="store_true",
-        help=dull or "act on a run whose supervisor on another host is gone",
-    )
+    take_over = "act on a run whose supervisor on another host is gone"
+    group.add_argument("--take-over", action="store_true", help=dull or take_over)
 
 
 def _overview() -> str:

@@ -88,6 +88,37 @@ def test_a_metric_that_is_not_there_is_named_beside_those_that_are(runs, capsys)
     assert main(["plot", "box_loss"]) == 2 and main(["plot", str(runs["finished"])]) == 2
 
 
+def test_a_table_that_cannot_be_read_is_told_from_one_without_an_epoch(tmp_path, capsys):
+    told = {"epoch,time\n": "no epoch has been written yet", "epoch;time\n1;2\n": "no line of it is an epoch"}
+    for text, says in told.items():
+        (tmp_path / "results.csv").write_text(text)
+        assert main(["plot", str(tmp_path), "box_loss"]) > 0 and says in capsys.readouterr().err
+    (tmp_path / "results.csv").unlink()
+    (tmp_path / "args.yaml").write_text("epochs: 3\n")
+    (tmp_path / "results.csv").mkdir()
+    assert main(["plot", str(tmp_path), "box_loss"]) > 0 and "it is no file" in capsys.readouterr().err
+
+
+def test_presets_are_compared_with_a_finished_run_too(runs, capsys):
+    before = everything(runs["finished"])
+    assert main(["presets", "nan-safe", "--against", str(runs["finished"]), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["set"]["close_mosaic"] == 50
+    assert everything(runs["finished"]) == before
+
+
+def test_a_path_with_line_ends_stays_on_its_line(runs, tmp_path, capsys, monkeypatch):
+    odd = tmp_path / "a\nb\x1b[31m"
+    shutil.copytree(runs["finished"], odd)
+    for words, held in (
+        (["check", str(odd)], "a b/weights/last.pt"),
+        (["compare", str(odd), str(runs["diverged"])], "a b  "),
+        (["plot", str(odd), "mAP50-95", "--ascii"], f"a {tmp_path}/a b"),
+        (["export", str(odd), "--to", "csv", "--out", str(odd / "out")], "a b/out/epochs.csv"),
+    ):
+        assert main(words) == 0
+        assert any(held in line for line in capsys.readouterr().out.split("\n")), words
+
+
 @pytest.mark.parametrize("form", ["csv", "json"])
 def test_an_export_holds_every_epoch_and_is_never_written_over(runs, tmp_path, capsys, form):
     import pandas

@@ -113,6 +113,19 @@ def test_a_port_in_use_and_a_directory_that_is_not_there_are_a_line(tmp_path, ca
     assert "no such directory" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("words", "said"), [
+    (["--port", "0"], "--port expects a number from 1 to 65535"),
+    (["--port", "70000"], "--port expects"),
+    (["--viewers", "0"], "--viewers one of at least 1"),
+    (["--address", "203.0.113.7"], "choose another --address"),
+    (["--address", "no such host"], "choose another --address"),
+])  # fmt: skip
+def test_a_number_or_an_address_that_makes_no_sense_is_a_line(tmp_path, capsys, words, said):
+    assert main(["web", str(tmp_path), *words]) > 1
+    shown = capsys.readouterr().err
+    assert said in shown and shown.count("\n") == 1
+
+
 async def test_a_module_in_the_current_directory_is_not_imported(tmp_path, monkeypatch):
     run = unpack(DATA / "finished.tar.xz", new_root()) / "runs" / "finished"
     (tmp_path / "json.py").write_text("open('executed', 'w')")

@@ -17,6 +17,7 @@ from nantui.errors import FAILED, NO, USAGE, UserError
 from nantui.machine.process_tree import members
 from nantui.recovery.agreement import would_run
 from nantui.recovery.plan import Plan, exactly, lost_with_our_runner, make_plan, plan_lines
+from nantui.recovery.restore_points import why_again
 from nantui.run.attempts import read_attempt
 from nantui.run.binding import MOVED, STARTS, bind, standing
 from nantui.run.commands import Command
@@ -43,12 +44,9 @@ Check = Callable[[argparse.Namespace, RunLayout], "bool | None"]
 
 
 def act(
-    arguments: argparse.Namespace,
-    kind: str,
-    options: JsonObject,
-    question: str,
+    arguments: argparse.Namespace, kind: str, options: JsonObject, question: str,
     check: Check = lambda arguments, layout: None,
-) -> int:
+) -> int:  # fmt: skip
     """Ask, send the command, show its stages, and return the exit status. Raises UserError for a bad run."""
     layout = require_run(arguments.run)
     if (refused := _refused(arguments, layout, kind, question, check)) is not None:
@@ -131,7 +129,8 @@ def run_stop(arguments: argparse.Namespace) -> int:
     status = read_status(layout.run)
     if status.state == FOREIGN and status.pids:
         return _stop_foreign(arguments, layout, kind)
-    how = {"kill": "kill every process, losing what was not saved", "stop": "stop at the next batch boundary"}
+    how = {"kill": "kill every process, losing what was not saved"}
+    how["stop"] = "stop at the next batch boundary, with a checkpoint where the disk has room for one"
     return act(arguments, kind, {}, f"{arguments.run}: {how[kind]}?")
 
 
@@ -234,7 +233,12 @@ def run_rollback(arguments: argparse.Namespace) -> int:
     if _only_shown(arguments, plan):
         return 0
     options = exactly(plan) | common.given(arguments, "allow")
-    return act(arguments, "rollback", options, f"{plan.run}: {plan.headline}. Do it?")
+    return act(arguments, "rollback", options, f"{plan.run}: {_in_words(plan)}?")
+
+
+def _in_words(plan: Plan) -> str:
+    """Return what the plan does, as a part of a question."""
+    return plan.headline if plan.restore else f"move everything aside ({why_again(plan.candidates)})"
 
 
 def _plan_for(arguments: argparse.Namespace, *, propose: bool) -> Plan:
@@ -277,8 +281,10 @@ def run_recover(arguments: argparse.Namespace) -> int:
     if _only_shown(arguments, plan):
         return 0
     options = exactly(plan) | common.given(arguments, "allow", "into", "wait_gpu", "our_runner", "auto")
-    if not arguments.into or trains(plan.run):
-        question = f"{plan.run}: stop the training, {plan.headline}, and continue. Do it?"
+    stop = "stop the training, " if trains(plan.run) else ""
+    if stop or not arguments.into:
+        then = "go on from there" if plan.restore else "begin again"
+        question = f"{plan.run}: {stop}{_in_words(plan)} and {then}?"
         return act(arguments, "recover", options, question, _agree_to_lose)
     # No supervisor for the old run, of which no byte changes.
     question = f"{plan.run}: continue in {plan.run.parent / arguments.into}, leaving it untouched?"

@@ -31,15 +31,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Scan every checkpoint and print a table, worst first, or JSON."""
     found = sorted(_verdicts(arguments), key=lambda verdict: _WORST[verdict.badge])
     asked = {path.absolute() for path in arguments.paths}
-    aside = [one for one in found if _is_aside(one.path.absolute(), asked)]
+    backups = [one for one in found if one.path.parent.name == BACKUP]
+    aside = [one for one in backups if asked.isdisjoint((one.path.absolute(), one.path.parent.absolute()))]
     verdicts = [one for one in found if one not in aside]
     document = {"checkpoints": [verdict.to_json() for verdict in (*verdicts, *aside)]}
     common.answer(arguments, document, table(verdicts, aside))
     return 0 if all(verdict.badge == "clean" for verdict in verdicts) else NO
-
-
-def _is_aside(path: Path, asked: set[Path]) -> bool:
-    return path.parent.name == BACKUP and asked.isdisjoint((path, path.parent))
 
 
 def _verdicts(arguments: argparse.Namespace) -> Iterator[Verdict]:

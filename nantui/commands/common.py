@@ -19,7 +19,7 @@ from threading import Timer
 from nantui.errors import USAGE, UserError
 from nantui.paths import configs_dir
 from nantui.run.atomic_files import to_json
-from nantui.terminal_text import escaped_json, printable_lines
+from nantui.terminal_text import escaped_json, printable, printable_lines
 
 FLAGS = {
     "wait_gpu": "start once others have freed the GPU",
@@ -46,13 +46,9 @@ def add_changer(parser: argparse.ArgumentParser, *, asks: bool = True, goes_on: 
     """Add what every command that changes something has. What does nothing in one that never `asks`, or that
     `goes_on` with no run, is taken all the same, for scripts that have it, and not told of.
     """
-    trust = "go on with a run that was not made here; what it runs is shown"
-    add_flags(
-        parser,
-        dry_run="say what would be done, and do nothing",
-        yes="do not ask" if asks else argparse.SUPPRESS,
-        trust=trust if goes_on else argparse.SUPPRESS,
-    )
+    yes = "do not ask" if asks else argparse.SUPPRESS
+    trust = "go on with a run that was not made here; what it runs is shown" if goes_on else argparse.SUPPRESS
+    add_flags(parser, dry_run="say what would be done, and do nothing", yes=yes, trust=trust)
 
 
 def add_directory(parser: argparse.ArgumentParser, help: str = "a run, or a directory of runs") -> None:
@@ -136,9 +132,9 @@ def answer(arguments: argparse.Namespace, document: object, lines: Iterable[str]
 
 
 def show(lines: Iterable[str]) -> None:
-    """Print lines for people on stdout."""
+    """Print lines for people on stdout, each as one whatever a path in it holds."""
     for line in lines:
-        print(printable_lines(line))
+        print(printable(line, len(line)))
 
 
 @contextmanager

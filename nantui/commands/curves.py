@@ -20,7 +20,7 @@ from nantui.errors import FAILED, NO, USAGE, UserError, refused
 from nantui.opened_run import FRAMES, OpenRun
 from nantui.run.documents import JsonObject
 from nantui.run.layout import RunLayout
-from nantui.run.record import read_run
+from nantui.run.record import RunRecord, read_run
 from nantui.settings.values import show_value
 from nantui.terminal_text import printable
 from nantui.words import aligned
@@ -85,7 +85,7 @@ def _divided(words: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 
 def _curves(runs: Sequence[Path], metrics: Sequence[str]) -> list[Curve]:
-    rows = {path: read_run(path).epochs for path in runs}
+    rows = {path: _readable(read_run(path)).epochs for path in runs}
     columns = dict.fromkeys(name for epochs in rows.values() for row in epochs for name in row.values)
     found = []
     for name in dict.fromkeys(column for asked in metrics for column in matching(asked, columns)):
@@ -94,6 +94,17 @@ def _curves(runs: Sequence[Path], metrics: Sequence[str]) -> list[Curve]:
             if points:
                 found.append(Curve(str(path), name, *zip(*points, strict=True)))
     return found
+
+
+def _readable(record: RunRecord) -> RunRecord:
+    if record.results_unread:
+        path, why = record.layout.results_csv, "it is no file"
+        if path.is_file():
+            with refused(f"{path} cannot be read"):
+                path.open().close()
+            why = "no line of it is an epoch, with a number for each column"
+        raise UserError(f"{path} cannot be read: {why}", FAILED)
+    return record
 
 
 def matching(asked: str, columns: Mapping[str, object]) -> list[str]:
@@ -195,11 +206,8 @@ def _curve_table(found: JsonObject) -> list[str]:
         return ["no epoch was trained by both"]
     at = sorted({0, len(epochs) // 2, len(epochs) - 1})
     head = ("curve", *(f"{side} epoch {epochs[i]}" for i in at for side in ("A", "B")))
-    rows = [
-        (name, *(f"{values[side][i]:.4g}" for i in at for side in ("a", "b")))
-        for name, values in found["curves"].items()
-        if not name.startswith("lr/")
-    ]
+    curves = {name: sides for name, sides in found["curves"].items() if not name.startswith("lr/")}
+    rows = [(name, *(f"{sides[side][i]:.4g}" for i in at for side in "ab")) for name, sides in curves.items()]
     return aligned([head, *rows])
 
 

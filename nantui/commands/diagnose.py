@@ -17,11 +17,8 @@ SHOWN = 0.01
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run directory")
-    common.add_flags(
-        parser,
-        no_labels="do not check the labels (up to 5 s)",
-        replay="repeat the epoch under the guard, beside the run",
-    )
+    replay = "repeat the epoch under the guard, beside the run"
+    common.add_flags(parser, no_labels="do not check the labels (up to 5 s)", replay=replay)
     common.add_list(parser, "--allow", "NAME", "with --replay: classes that may be loaded")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="with --replay: keep what it wrote, in DIR")
     common.add_reader(parser)

@@ -25,10 +25,7 @@ from nantui.supervisor.outcome import last_message
 from nantui.supervisor.state import read_state
 
 Found = TypeVar("Found")
-LOOK_S = 0.1
-APPEARS_S = 600.0
-BEGINS_S = 120.0
-ANSWERS_S = 60.0
+LOOK_S, APPEARS_S, BEGINS_S, ANSWERS_S = 0.1, 600.0, 120.0, 60.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

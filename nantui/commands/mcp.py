@@ -29,8 +29,7 @@ from nantui.version import __version__
 if TYPE_CHECKING:
     from mcp.server import MCPServer
 
-TOKEN_S = 600.0
-LONGEST_S = 900.0
+TOKEN_S, LONGEST_S = 600.0, 900.0
 Action = Literal["recover", "rollback", "resume", "stop", "undo"]
 RESTORES = ("recover", "rollback")
 SETS = (*RESTORES, "resume")
@@ -111,10 +110,8 @@ def action_words(
     if (to and action not in RESTORES) or ((settings or presets) and action not in SETS):
         raise UserError(f"{action} takes no such option; nothing was done")
     words = [action, path, *([f"--to={to}"] if to else [])]
-    for option, values in (
-        ("--set", [f"{name}={value}" for name, value in settings.items()]),
-        ("--preset", presets),
-    ):
+    assignments = [f"{name}={value}" for name, value in settings.items()]
+    for option, values in (("--set", assignments), ("--preset", presets)):
         if any(value.startswith("-") for value in values):
             raise UserError(f"{option} takes no word that begins with a dash; nothing was done")
         words += [option, *values] if values else []
@@ -175,12 +172,9 @@ def server(runs: Runs, *, act: bool) -> MCPServer:
 
         @tool
         def plan_action(
-            action: Action,
-            run: str,
-            to: str | None = None,
-            settings: JsonObject | None = None,
+            action: Action, run: str, to: str | None = None, settings: JsonObject | None = None,
             presets: list[str] | None = None,
-        ) -> JsonObject:
+        ) -> JsonObject:  # fmt: skip
             """Say what an action would do, and give the token that `do` takes. Does nothing."""
             return runs.plan(action_words(action, runs.path(run), to, settings or {}, presets or []))
 

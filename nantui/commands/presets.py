@@ -46,7 +46,8 @@ def _show_difference(arguments: argparse.Namespace, schema: Schema) -> int:
         raise UserError("which preset? e.g. nantui presets nan-safe --against RUN", USAGE)
     facts = gather_inputs(read_run(arguments.against), {}, arguments.python)
     usable = any(one.usable for one in facts.candidates)
-    in_effect = settings_in_effect(facts, choose_restore(facts, None, restart=not usable))
+    done = any(one.finished for one in facts.candidates)  # nothing is gone back to, it is only looked at
+    in_effect = settings_in_effect(facts, choose_restore(facts, None, restart=done or not usable))
     rows = apply_all(find_presets(arguments.names, schema, facts.record.run), in_effect, schema.fields)
     then = {**in_effect, **changed(rows)}
     findings = [one for one in lint(then, known_about(facts.record, in_effect)) if one.name in changed(rows)]

@@ -197,11 +197,9 @@ def _list(arguments: argparse.Namespace) -> None:
         now = look_at_queue()
     queue, waits = now.queue, now.waits_for
     if arguments.json:
-        rows = [
-            {name: value for name, value in asdict(one).items() if name != "environment"}
-            | {"waits_for": waits.get(one.run, "")}
-            for one in queue.entries
-        ]
+        rows = [asdict(one) | {"waits_for": waits.get(one.run, "")} for one in queue.entries]
+        for row in rows:
+            del row["environment"]
         common.emit({"paused": queue.paused, "served": entries.is_served(), "runs": rows})
         return
     for entry in queue.entries:

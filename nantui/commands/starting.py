@@ -275,9 +275,8 @@ def run_directory(wanted: Path | None, argv: list[str]) -> Path:
         return wanted
     script = next((word for word in argv[1:] if word.endswith(".py")), argv[0])
     base = Path("runs/exec") / Path(script).stem
-    return next(
-        path for n in range(1, 10000) if not (path := base if n == 1 else Path(f"{base}-{n}")).exists()
-    )
+    places = (base if number == 1 else Path(f"{base}-{number}") for number in range(1, 10000))
+    return next(place for place in places if not place.exists())
 
 
 def new_run(where: Path, argv: list[str], auto: bool) -> RunLayout:

@@ -234,7 +234,9 @@ class Followed:
         self.layout = layout
         self.status = RunStatus(layout.run, "")
         self._follower, self._results, self._said = LineFollower(layout.results_csv), Results(), ""
-        self._new_rows()
+        self._told = set[tuple[int, float]]()
+        while self._new_rows():  # one chunk after the other
+            pass
 
     def look(self, quiet: bool = False) -> bool:
         """Say what is new; True once the run is over: nothing trains, is being done, or waits to be."""
@@ -246,9 +248,14 @@ class Followed:
         return over
 
     def _new_rows(self) -> list[EpochRow]:
+        new = self._follower.read()
+        if new.restarted:  # a rollback has written it anew
+            self._results = Results()
         known = len(self._results.rows)
-        self._results.feed(self._follower.read().lines)
-        return self._results.rows[known:]
+        self._results.feed(new.lines)
+        rows = [row for row in self._results.rows[known:] if (row.epoch, row.seconds) not in self._told]
+        self._told.update((row.epoch, row.seconds) for row in rows)
+        return rows
 
     def _say(self, rows: Iterable[EpochRow]) -> None:
         for row in rows:

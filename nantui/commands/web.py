@@ -6,6 +6,7 @@ Each viewer is a process of its own; all end with this command. Needs the extra:
 from __future__ import annotations
 
 import argparse
+import errno
 import hmac
 import logging
 import secrets
@@ -23,8 +24,7 @@ from nantui.terminal_text import is_printable
 if TYPE_CHECKING:
     from aiohttp.web import Application
 
-COOKIE = "nantui_token"
-SHORTEST = 16
+COOKIE, SHORTEST = "nantui_token", 16
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -44,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the address with its token and serve until Ctrl-C."""
     common.existing(arguments.directory)
     token = token_of(arguments.token_file)
+    if not 1 <= arguments.port < 1 << 16 or arguments.viewers < 1:
+        raise UserError("--port expects a number from 1 to 65535, --viewers one of at least 1", USAGE)
     _refuse_taken(arguments.address, arguments.port)
     server = served(arguments, token)
     host = f"[{arguments.address}]" if ":" in arguments.address else arguments.address
@@ -80,9 +82,10 @@ def _refuse_taken(address: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         socket.create_server((address, port), family=family).close()
-    except (OSError, OverflowError) as error:
-        why = f"cannot listen on {address} port {port}: {getattr(error, 'strerror', None) or error}"
-        raise UserError(f"{why}; choose another --port", FAILED) from None
+    except OSError as error:
+        wrong = "port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "address"
+        why = f"cannot listen on {address} port {port}: {error.strerror or error}"
+        raise UserError(f"{why}; choose another --{wrong}", FAILED) from None
 
 
 def served(arguments: argparse.Namespace, token: str) -> Any:

@@ -122,9 +122,8 @@ def missing(facts: TroubleFacts) -> list[str]:
     """Return what was not measured and therefore says nothing."""
     gaps = []
     if not facts.watched:
-        gaps.append(
-            "nantui did not watch this run: gradient norms, loss scale and the guilty batch were not seen"
-        )
+        unseen = "gradient norms, loss scale and the guilty batch were not seen"
+        gaps.append(f"nantui did not watch this run: {unseen}")
     elif not facts.before:
         gaps.append("no step was recorded before it: whether anything climbed is not known")
     if facts.watched and facts.autopsy is None:

@@ -27,6 +27,7 @@ from nantui.errors import UserError
 from nantui.labels.problem_kinds import ERROR, KINDS
 from nantui.run.documents import JsonObject, table
 from nantui.run.events import Incident
+from nantui.settings.lint import usual_rate
 from nantui.settings.values import number
 from nantui.words import count
 
@@ -56,9 +57,6 @@ the validation table single steps stood a hundred times above the median.
 SLOW = ("zero_loss", "loss_exploded", "too_many_skips")
 """Incidents that end a development instead of beginning one: their history is the whole window."""
 SCALE_FELL = 64.0
-USUAL_RATE = {"SGD": 0.01, "MuSGD": 0.01}
-USUAL_RATE_OF_ADAM = 0.001
-"""Rates that Ultralytics (SGD: default.yaml's lr0) and PyTorch (Adam and its kin) start from."""
 USUAL_GAIN = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
 STRONG = {
     "mixup": 0.1, "copy_paste": 0.1, "cutmix": 0.1, "hsv_h": 0.02, "hsv_s": 0.8, "hsv_v": 0.5,
@@ -109,10 +107,8 @@ class Ranked:
             "cause": self.cause, "title": self.title, "prior": round(self.prior, 4),
             "probability": round(self.probability, 4),
             "evidence": [f"{item.text} ({ratio_text(ratio)}, {item.source})" for item, ratio in moved],
-            "details": [
-                {"name": item.name, "text": item.text, "source": item.source, "ratio": ratio}
-                for item, ratio in moved
-            ],
+            "details": [{"name": item.name, "text": item.text, "source": item.source, "ratio": ratio}
+                        for item, ratio in moved],
         }  # fmt: skip
 
 
@@ -255,12 +251,10 @@ def _of_epochs(facts: TroubleFacts) -> Iterator[Evidence]:
         return
     train = bad.losses("train").values()
     if train and all(math.isfinite(value) for value in train):
-        text = (
-            f"in epoch {bad.epoch} the training losses were finite and the validation's were not: "
-            "BatchNorm's statistics were spoilt, or the validation overflowed"
-        )
+        why = "BatchNorm's statistics were spoilt, or the validation overflowed"
+        seen = f"in epoch {bad.epoch} the training losses were finite and the validation's were not"
         ratios = {FP16: 3.0, CHECKPOINT: 2.0, DATA: 1.5, EXPLOSION: 0.5}
-        yield Evidence("results", text, "results.csv", ratios)
+        yield Evidence("results", f"{seen}: {why}", "results.csv", ratios)
         return
     before = [sum(row.losses("train").values()) for row in rows if row.epoch < bad.epoch and row.finite]
     if len(before) >= 3:
@@ -277,7 +271,7 @@ def learning_rate(facts: TroubleFacts) -> Iterator[Evidence]:
     optimizer = str(facts.settings.get("optimizer") or "auto")
     if not rate > 0 or (optimizer == "auto" and not rates):
         return
-    usual = USUAL_RATE.get(optimizer, USUAL_RATE_OF_ADAM)
+    usual = usual_rate(optimizer)
     times = rate / usual
     ratios = ((20, 30.0), (5, 8.0), (2, 2.5), (0.5, 0.5), (0.0, 0.2))
     ratio = next(ratio for least, ratio in ratios if times >= least)
@@ -349,9 +343,8 @@ def recurrence(facts: TroubleFacts) -> Iterator[Evidence]:
         yield Evidence("recurrence", text, "steps.csv", ratios)
     elif in_a_row >= 3:
         text = f"{count(in_a_row, 'bad step')} in a row"
-        yield Evidence(
-            "recurrence", text, "steps.csv", {HARDWARE: 0.05, DATA: 0.5, SINGULAR: 2.0, CHECKPOINT: 2.0}
-        )
+        ratios = {HARDWARE: 0.05, DATA: 0.5, SINGULAR: 2.0, CHECKPOINT: 2.0}
+        yield Evidence("recurrence", text, "steps.csv", ratios)
     elif len(places) >= 2:
         text = f"it happened {len(places)} times, with healthy steps between"
         yield Evidence("recurrence", text, "events", {HARDWARE: 0.1, DATA: 1.5, SINGULAR: 2.0})

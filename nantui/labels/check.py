@@ -31,14 +31,9 @@ Progress = Callable[[int, int], bool]
 
 
 def check_data_set(
-    data: DataSet,
-    settings: Mapping[str, object] | None = None,
-    *,
-    splits: Iterable[str] = ("train", "val"),
-    images: bool = False,
-    workers: int | None = None,
-    progress: Progress | None = None,
-) -> LabelReport:
+    data: DataSet, settings: Mapping[str, object] | None = None, *, splits: Iterable[str] = ("train", "val"),
+    images: bool = False, workers: int | None = None, progress: Progress | None = None,
+) -> LabelReport:  # fmt: skip
     """Check the labels (and with `images` the images) of some splits of a data set.
 
     Of a training's `settings` the task, imgsz and single_cls count. `workers` processes read at the same
@@ -79,11 +74,8 @@ def _rules(data: DataSet, settings: Mapping[str, object]) -> Rules:
 def _check_all(
     listing: Listing, rules: Rules, images: bool, report: LabelReport, workers: int, progress: Progress
 ) -> None:
-    batches = [
-        replace(folder, names=folder.names[start : start + BATCH])
-        for folder in listing.folders
-        for start in range(0, len(folder.names), BATCH)
-    ]
+    begins = ((folder, at) for folder in listing.folders for at in range(0, len(folder.names), BATCH))
+    batches = [replace(folder, names=folder.names[at : at + BATCH]) for folder, at in begins]
     work, done = (batches, rules, images), 0
     with ExitStack() as stack:
         parts: Iterable[LabelReport] = map(partial(check_batch, *work), range(len(batches)))

@@ -131,11 +131,9 @@ def write_csv(report: LabelReport, out: TextIO) -> None:
 def summary(report: LabelReport, limit: int = 20) -> Iterator[str]:
     """Yield the report as lines for people."""
     rate = report.labels / report.seconds if report.seconds else 0
-    yield (
-        f"{report.data} ({report.task}): {count(report.images, 'image')}, "
-        f"{count(report.labels, 'label file')}, "
-        f"{count(report.boxes, 'row')} in {report.seconds:.1f} s ({rate:,.0f} files/s)"
-    )
+    files, rows = count(report.labels, "label file"), count(report.boxes, "row")
+    begin, took = f"{report.data} ({report.task}): {count(report.images, 'image')}", f"{report.seconds:.1f} s"
+    yield f"{begin}, {files}, {rows} in {took} ({rate:,.0f} files/s)"
     if report.stopped:
         yield "stopped early: what follows is not everything"
     yield from _table(report.counts)

@@ -12,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,11 +28,11 @@ from nantui.terminal_text import printable
 
 MARK = "NANTUI_ATTEMPT"
 PR_SET_CHILD_SUBREAPER = 36
-FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.25
+FIRST_LOOK_S, LONGEST_LOOK_S, TMUX_S = 0.02, 0.25, 1.0
 SHELLS = frozenset({"bash", "sh", "dash", "zsh", "fish", "ksh", "tcsh", "csh"})
+LOOP = re.compile(r"(?:^|[;&|({]|\b(?:do|then|else)\b)[ \t]*(?:while|until|for)\b", re.MULTILINE)
 WAYS_IN = {"tmux": "tmux", "screen": "screen", "SCREEN": "screen", "sshd": "SSH"}
 NOWHERE = "init or container"
-TMUX_S = 1.0
 SERVICE_MANAGERS = frozenset({"supervisord", "runsv", "s6-supervise", "pm2"})
 
 
@@ -213,6 +214,15 @@ def _by_ancestors(pid: int) -> str:
     return NOWHERE if stat_of(pid) else ""
 
 
+def _carried_out(words: Iterable[str], cwd: str) -> Iterator[str]:
+    """Yield what a shell carries out: the words before its script, which may be commands, and the script."""
+    for word in words:
+        if os.path.isfile(path := os.path.join(cwd, word)):
+            yield read_proc(path)
+            return
+        yield word
+
+
 def restart_loop(parent: int) -> str:
     """Return the script or service around a training that may start it again, empty for an open prompt."""
     try:
@@ -220,7 +230,8 @@ def restart_loop(parent: int) -> str:
         name, argv = process.name(), process.cmdline()
     except psutil.Error:
         return ""
-    if name in SHELLS and len(argv) > 1 and not argv[1].startswith("-") or (name in SHELLS and "-c" in argv):
+    called = {name, *(os.path.basename(word) for word in argv[:1])}  # a script that is a program has its own
+    if called & SHELLS and any(map(LOOP.search, _carried_out(argv[1:], f"/proc/{parent}/cwd"))):
         return f"{printable(' '.join(argv), 120)} (process {parent})"
     if name in SERVICE_MANAGERS:
         return f"{name} (process {parent})"

@@ -49,7 +49,11 @@ class Cause:
 
     @property
     def text(self) -> str:
-        """Both in one line."""
+        """Both in one line; nothing is called an exception that names none."""
+        if self.kind == EXCEPTION and self.evidence.startswith(WORDLESS):
+            return self.evidence
+        if self.kind == EXCEPTION and not _RAISED.search(self.evidence):
+            return f"no exception was seen; its last words: {self.evidence}"
         return f"{ENDINGS[self.kind].title}: {self.evidence}" if self.kind else self.evidence
 
     @property
@@ -94,6 +98,10 @@ EXCEPTION_LINE = re.compile(
     r"^(?:\[rank\d+\]:\s*)?"
     r"((?:[A-Za-z_][\w.]*\.)?(?:[A-Z]\w*(?:Error|Exception|Interrupt|Exit)|error(?=: ))\b.*)"
 )
+_NAMED = re.compile(r"[A-Z]\w+(?=[:;]|$)")
+"""How `last_words` begins, also for an exception that is no Error by its name: BadZipFile, TrialPruned."""
+_RAISED = re.compile(r"\b\w*(Error|Exception|Interrupt|Exit)\b|\berror: |(^|: )([A-Z][a-z]+){2,}([:;]|$)")
+WORDLESS = ("killed by ", "its process ended ", "it ended ", "ended without ")
 READING = "while reading "
 """What is noted of an exception begins with this; the image follows."""
 SPEAKS = re.compile(
@@ -145,7 +153,7 @@ _PASSED_ON = re.compile(r"got signal: (15|10)\b|^Terminated$")
 """What torchrun and a shell say of a signal: also of our own, where something else had ended the worker."""
 _WRONG = re.compile(
     r"is not a valid|is of invalid type|invalid (choice|literal)|: error: |[Dd]ataset .*(not found|error)"
-    r"|does not exist|[Nn]o such file|FileNotFoundError|SyntaxError|ModuleNotFoundError|Invalid CUDA"
+    r"|does not exist|[Nn]o such file|FileNotFoundError|Invalid CUDA"
 )
 _IMAGE = re.compile(r"Caught \w+ in DataLoader worker process|^(cv2\.)?error: OpenCV|UnidentifiedImageError")
 _EXIT = re.compile(r"exitcode\s*:\s*(-\d+)")
@@ -246,7 +254,8 @@ def _collective(traces: Traces, lines: Sequence[str]) -> Cause | None:
 
 def _arguments(traces: Traces, lines: Sequence[str]) -> Cause | None:
     """What never took a step and says what is wrong; and refusals of nantui's own, without an exception."""
-    own = next((text for text in traces.said if text and not EXCEPTION_LINE.match(text)), "")
+    raised = (EXCEPTION_LINE, _NAMED)
+    own = next((text for text in traces.said if text and not any(one.match(text) for one in raised)), "")
     wrong = next((line for line in lines if _WRONG.search(line)), "") if not traces.trained else ""
     return Cause(BAD_ARGUMENTS, own or wrong) if own or wrong else None
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from nantui.run.atomic_files import open_regular, read_owned
 
 CHUNK = 1 << 20
-HEADER, TAIL, LOG_TAIL = 4096, 8192, 1 << 16
-LONGEST_LINE = 1 << 16
+TAIL, LOG_TAIL, LONGEST_LINE = 8192, 1 << 16, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def last_lines(path: Path, size: int = TAIL) -> list[str]:
 
 def first_line(path: Path) -> str:
     """Return the first line of a file, empty where there is none."""
-    return head(path, HEADER).partition("\n")[0]
+    return head(path, LONGEST_LINE).partition("\n")[0]
 
 
 def tail_text(path: Path, size: int = LOG_TAIL) -> str:

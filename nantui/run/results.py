@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from nantui.run.atomic_files import read_text
-from nantui.run.growing_files import cells_of, first_line, last_lines
+from nantui.run.growing_files import TAIL, cells_of, first_line, last_lines
 
 RECENT_EPOCHS, TIMED_EPOCHS = 5, 10
 """So many tell what an epoch takes: while it trains, and for what a recovery costs."""
@@ -124,8 +124,8 @@ def read_results(path: Path) -> list[EpochRow]:
 
 def last_epochs(path: Path) -> list[EpochRow]:
     """Return the epochs at the end of a results.csv, oldest first, at most those of its last segment."""
-    results = Results()
-    results.feed([first_line(path), *last_lines(path)[-FEW_LINES:]])
+    results, header = Results(), first_line(path)
+    results.feed([header, *last_lines(path, max(TAIL, FEW_LINES * len(header)))[-FEW_LINES:]])
     return [row for row in results.rows if row.segment == results.rows[-1].segment]
 
 
@@ -135,16 +135,16 @@ def read_metric(path: Path) -> Metric | None:
     Only its column is read: of hundreds of runs it is asked after each epoch.
     """
     text = read_text(path) or ""
-    name, column, values = "", 0, dict[int, float]()
+    name, column, width, values = "", 0, 0, dict[int, float]()
     for line in text[: text.rfind("\n") + 1].splitlines():
         cells = line.split(",")
-        if cells[0].strip() == "epoch":
+        if is_header(cells):
             bare = [cell.strip().removeprefix("metrics/").partition("(")[0] for cell in cells]
             name = next((deciding for deciding in DECIDING if deciding in bare), "")
-            column = bare.index(name) if name else 0
-        elif column and len(cells) > column:
+            column, width = bare.index(name) if name else 0, len(cells)
+        elif column and len(cells) == width and (epoch := _epoch_of(line)) is not None:
             with contextlib.suppress(ValueError):
-                epoch, value = int(float(cells[0])), float(cells[column])
+                value = float(cells[column])
                 while values and next(reversed(values)) >= epoch:  # a rollback: these were trained again
                     values.popitem()
                 values[epoch] = value
@@ -235,6 +235,7 @@ def trimmed(text: str, work: int) -> str:
 
 def _epoch_of(line: str) -> int | None:
     try:
-        return int(float(line.split(",", 1)[0]))
+        epoch = int(float(line.split(",", 1)[0]))
     except (ValueError, OverflowError):
         return None
+    return epoch if abs(epoch) <= MOST_EPOCHS else None

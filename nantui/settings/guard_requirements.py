@@ -48,12 +48,8 @@ def read_hooks(package: Path) -> list[Hook]:
 
 def lacking_for_points(package: Path) -> list[str]:
     """Return what an installed Ultralytics lacks of `POINTS`; its runs are resumed by epochs."""
-    return [
-        f"{place} in {name}"
-        for name, places in POINTS.items()
-        for place in places
-        if place not in (read_text(package / name) or "")
-    ]
+    wanted = [(place, name) for name, places in POINTS.items() for place in places]
+    return [f"{place} in {name}" for place, name in wanted if place not in (read_text(package / name) or "")]
 
 
 @lru_cache(maxsize=64)

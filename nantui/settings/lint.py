@@ -102,10 +102,30 @@ def auto_ignores_lr0(settings: Settings, known: Known) -> Iterator[LintFinding]:
         yield LintFinding("optimizer", WARNING, f"optimizer=auto ignores {ignored}; {chosen}")
 
 
+def data_is_a_word(settings: Settings, known: Known) -> Iterator[LintFinding]:
+    data = str(settings.get("data") or "")
+    if data and not {"/", "."} & set(data) and settings.get("task") != "classify":
+        text = f"data={data} names no YAML file: Ultralytics would look for a folder of that name"
+        yield LintFinding("data", WARNING, f"{text} among its data sets; give the path of a data.yaml")
+
+
+def usual_rate(optimizer: str) -> float:
+    """Return the usual lr0 of an optimizer: of SGD that in default.yaml, of Adam and its kin PyTorch's."""
+    return 0.01 if optimizer.lower() in ("sgd", "musgd") else 0.001
+
+
+def rate_too_high(settings: Settings, known: Known) -> Iterator[LintFinding]:
+    optimizer, rate = str(settings.get("optimizer") or "auto"), number(settings.get("lr0"))
+    usual = usual_rate(optimizer)
+    if optimizer.lower() != "auto" and rate > 10 * usual:
+        text = f"lr0={show_value(rate)} is {rate / usual:.0f} times the usual of {optimizer}"
+        yield LintFinding("lr0", WARNING, f"{text}: set lr0={usual:g}, or expect NaN", {"lr0": usual})
+
+
 def lrf_is_a_fraction(settings: Settings, known: Known) -> Iterator[LintFinding]:
-    last = number(settings.get("lr0")) * number(settings.get("lrf"))
-    if last < 1e-6:
-        text = f"lrf is a fraction of lr0: the rate sinks to {last:.0e}, the last epochs change nothing"
+    epochs = number(settings.get("epochs", 100))
+    if 1 <= epochs < math.inf and (last := lr_at(settings, int(epochs) - 1)) < 1e-6:
+        text = f"lrf is a fraction of lr0: the rate of the last epoch is {last:.0e}, which changes nothing"
         yield LintFinding("lrf", NOTE, text)
 
 
@@ -147,9 +167,8 @@ def batch_and_devices(settings: Settings, known: Known) -> Iterator[LintFinding]
         yield LintFinding("batch", WARNING, text)
     elif batch % devices:
         smaller = max(int(batch) // devices, 1) * devices
-        yield LintFinding(
-            "batch", WARNING, f"batch={batch} is no multiple of {devices} GPUs", {"batch": smaller}
-        )
+        text = f"batch={batch} is no multiple of {devices} GPUs"
+        yield LintFinding("batch", WARNING, text, {"batch": smaller})
 
 
 def close_mosaic_too_early(settings: Settings, known: Known) -> Iterator[LintFinding]:
@@ -193,11 +212,10 @@ def does_not_fit(settings: Settings, known: Known) -> Iterator[LintFinding]:
     if needed > measured.usable_gb and needed > measured.peak_gb:
         differs = [name for name in ("imgsz", "batch", "amp") if settings.get(name) != known.now.get(name)]
         text = f"needs about {needed:.0f} GB a GPU (this run's own peak is {measured.peak_gb:.0f} GB)"
+        text += f"; the GPU has {measured.total_gb:.0f} GB"
         fits = largest_batch(measured, known.now, settings)
         instead = {"batch": fits} if fits < number(settings.get("batch")) else {}
-        yield LintFinding(
-            (differs or ["batch"])[0], WARNING, f"{text}; the GPU has {measured.total_gb:.0f} GB", instead
-        )
+        yield LintFinding((differs or ["batch"])[0], WARNING, text, instead)
 
 
 def already_finished(settings: Settings, known: Known) -> Iterator[LintFinding]:
@@ -214,7 +232,7 @@ def more_epochs(done: int) -> int:
 
 
 RULES: tuple[Rule, ...] = (
-    already_finished, auto_ignores_lr0, rate_in_effect, lrf_is_a_fraction, amp_off_is_expensive,
-    bf16_needs_a_gpu, batch_and_devices, close_mosaic_too_early, imgsz_and_stride, warmup_without_effect,
-    no_restore_points, does_not_fit,
+    already_finished, data_is_a_word, auto_ignores_lr0, rate_too_high, rate_in_effect,
+    lrf_is_a_fraction, amp_off_is_expensive, bf16_needs_a_gpu, batch_and_devices,
+    close_mosaic_too_early, imgsz_and_stride, warmup_without_effect, no_restore_points, does_not_fit,
 )  # fmt: skip

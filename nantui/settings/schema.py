@@ -185,13 +185,15 @@ class Schema:
         if not equals:
             if isinstance(field.default, bool):
                 return name, True
-            raise UserError(
-                f"{name}: a value is missing; write, for example, {name}={show_value(field.default)}"
-            )
+            example = f"{name}={show_value(field.default)}"
+            raise UserError(f"{name}: a value is missing; write, for example, {example}")
         text = text.strip().removesuffix(",")
         if not text:
             raise UserError(f"{name}=: a value is missing; it expects {field.expects()}")
-        return name, field.check(parse_value(name, text))
+        value, digits = parse_value(name, text), re.search("[1-9]", text.lower().partition("e")[0])
+        if isinstance(value, float) and (math.isinf(value) or (digits and not value)):
+            raise UserError(f"{name}={text}: a computer would take it for {value:g}; give another number")
+        return name, field.check(value)
 
     def nearest(self, name: str) -> str | None:
         """Return the setting most likely meant by `name`, or None."""

@@ -111,7 +111,5 @@ def changed(changes: Iterable[Change]) -> dict[str, object]:
 
 def as_python(changes: Iterable[Change]) -> str:
     """Return the changed settings as Python, ready for `model.train(**settings)` in one's own script."""
-    lines = [
-        f"    {change.name}={change.then!r},  # was {change.now!r}" for change in changes if not change.kept
-    ]
+    lines = [f"    {row.name}={row.then!r},  # was {row.now!r}" for row in changes if not row.kept]
     return "\n".join(["settings = dict(", *lines, ")"]) if lines else "settings = dict()"

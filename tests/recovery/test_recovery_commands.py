@@ -161,6 +161,23 @@ def test_presets_are_listed_shown_and_compared_with_a_run(
     assert "which preset?" in capsys.readouterr().err
 
 
+def test_what_is_asked_before_a_recovery_is_a_sentence(
+    poisoned: Path,
+    at_once: list[Command],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    back = "go back to epoch3.pt (epoch 4; lost: epochs 5, 6 and 7)"
+    asked = f"{poisoned}: {back} and go on from there? There is no terminal to ask on"
+    assert cli.main(["recover", str(poisoned), "--our-runner"]) == 2 and asked in capsys.readouterr().err
+    monkeypatch.setattr(acting, "trains", lambda run: True)
+    assert cli.main(["recover", str(poisoned), "--our-runner", "--restart"]) == 2
+    asked = "stop the training, move everything aside (a restart was asked for) and begin again?"
+    assert f"{poisoned}: {asked}" in capsys.readouterr().err
+    assert cli.main(["rollback", str(poisoned)]) == 2
+    assert f"{poisoned}: {back}? There" in capsys.readouterr().err and at_once == []
+
+
 def test_two_attempts_are_compared_on_the_epochs_both_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

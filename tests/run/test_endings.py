@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nantui.run.endings import ENDINGS, EXCEPTION, Traces, classify, each_remedy
+from nantui.run.endings import ENDINGS, EXCEPTION, Cause, Traces, classify, each_remedy
 
 RECORDS: list[dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parents[1] / "data/endings.yaml").read_text(encoding="utf-8")
@@ -60,6 +60,27 @@ def test_an_image_that_cannot_be_read_is_no_wrong_argument(traces: Traces) -> No
     assert cause.kind == EXCEPTION and cause.evidence.startswith("reading or augmenting an image failed: ")
     assert "OpenCV(5.0.0)" in cause.evidence or "a/7.jpg" in cause.evidence
     assert ("a/7.jpg" in cause.evidence) == ("a/7.jpg" in traces.log + traces.said[0])
+
+
+@pytest.mark.parametrize(("said", "shown"), [
+    ("it ended with status 0, but no Ultralytics train() was seen in it", ""),
+    ("killed by SIGSEGV; last words: ValueError: an earlier one", ""),
+    ("ended without a word (exit status 3)", ""),
+    ("all is done", "no exception was seen; its last words: "),
+    ("KeyError: 'a'", "an exception in the training's code: "),
+    ("host b, rank 1: BadZipFile: File is not a zip file", "an exception in the training's code: "),
+])  # fmt: skip
+def test_nothing_is_called_an_exception_that_names_none(said: str, shown: str) -> None:
+    assert Cause(EXCEPTION, said).text == shown + said
+
+
+@pytest.mark.parametrize("said", [
+    "ModuleNotFoundError: No module named 'ultralytics'", "SyntaxError: invalid syntax (train.py, line 3)",
+    "TimeoutExpired: Command 'sleep' timed out", "TrialPruned", "BadZipFile: File is not a zip file",
+])  # fmt: skip
+def test_what_no_argument_can_mend_is_not_called_a_wrong_argument(said: str) -> None:
+    cause = classify(Traces("failed", said=[said], code=1, trained=False))
+    assert cause.text == f"an exception in the training's code: {said}"
 
 
 def test_the_page_says_what_is_done_about_each() -> None:

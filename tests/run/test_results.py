@@ -98,6 +98,23 @@ def test_what_an_epoch_takes_is_the_median_of_the_last_ones(tmp_path):
     assert math.isnan(median_epoch_s([], from_the_start=True))
 
 
+def test_numbers_beyond_all_bounds_and_ragged_lines_end_no_reader(tmp_path):
+    path = tmp_path / "results.csv"
+    head = "epoch,time,train/box_loss,metrics/mAP50-95(B)\n"
+    odd = "1e999,3,1,0.7\n-inf,3,1,0.6\nnan,3,1,0.8\n9e9,3,1,0.8\n3,4,1\n4,5,1,0.9,7\n"
+    path.write_text(f"{head}1,1,1e999,0.5\n2,2,1,0.4\n{odd}")
+    for rows in (read_results(path), last_epochs(path)):
+        assert [(row.epoch, row.finite) for row in rows] == [(1, False), (2, True)]
+    assert read_metric(path) == Metric("mAP50-95", 0.4, 0.5, 1)
+    assert trimmed(path.read_text(), 2) == f"{head}1,1,1e999,0.5\n2,2,1,0.4\n"
+
+
+def test_the_end_of_a_very_wide_file_is_read_too(tmp_path):
+    path, names = tmp_path / "results.csv", ",".join(f"train/part{number}_loss" for number in range(1000))
+    path.write_text(f"epoch,time,{names}\n" + "".join(f"{n},{n}{',0.12345678' * 1000}\n" for n in (1, 2, 3)))
+    assert [row.epoch for row in last_epochs(path)] == [1, 2, 3]
+
+
 def test_old_releases_padded_their_columns(tmp_path):
     rows = rows_of(tmp_path, "      epoch,  time,  train/box_loss\n", "   1,   2.0,   0.5\n")
     assert rows[0].losses("train") == {"box_loss": 0.5}

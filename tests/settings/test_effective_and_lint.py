@@ -45,7 +45,10 @@ RUN: dict[str, Any] = {
     ("changes", "known", "name", "says", "instead"),
     [
         ({"optimizer": "auto"}, Known(images=100, classes=6), "optimizer", "AdamW at 0.001", {}),
-        ({"lrf": 0.00001, "lr0": 0.003}, Known(), "lrf", "3e-08", {}),
+        ({"lrf": 0.00001, "lr0": 0.003, "cos_lr": True}, Known(), "lrf", "2e-07, which changes", {}),
+        ({"data": "shapes"}, Known(), "data", "names no YAML file", {}),
+        ({"lr0": 0.2}, Known(), "lr0", "20 times the usual of SGD", {"lr0": 0.01}),
+        ({"lr0": 0.011, "optimizer": "AdamW"}, Known(), "lr0", "set lr0=0.001, or", {"lr0": 0.001}),
         ({"amp": False}, Known(on_gpu=True), "amp", "70 %", {"amp": "bf16"}),
         ({"amp": False}, Known(on_gpu=True, bf16=False), "amp", "twice the memory", {}),
         ({"amp": False}, Known(on_gpu=True), "amp", "where the GPU supports it", {"amp": "bf16"}),
@@ -76,6 +79,24 @@ def test_lint_gives_the_reason_and_what_to_set(
         if finding.name == name and says in finding.text
     ]
     assert len(found) == 1 and dict(found[0].instead) == instead
+
+
+@pytest.mark.parametrize("found", [
+    {"data": "shapes.yaml"}, {"data": "/a/b"}, {"data": None}, {"data": "imagenette", "task": "classify"},
+])  # fmt: skip
+def test_data_that_may_be_there_is_not_warned_of(found: dict[str, Any]) -> None:
+    assert lint({**RUN, **found}) == []
+
+
+def test_the_rate_is_judged_by_what_is_in_effect() -> None:
+    for calm in (
+        {"lr0": 0.1},
+        {"lr0": 0.01, "optimizer": "AdamW"},
+        {"lr0": 0.003, "lrf": 0.00001},
+        {"epochs": "x"},
+    ):
+        assert lint({**RUN, **calm}) == [], "on a straight line the last of 200 epochs has a 200th of lr0"
+    assert [one.name for one in lint({**RUN, "lr0": 5.0, "optimizer": "auto"})] == ["optimizer"]
 
 
 def test_a_sound_run_gives_no_warning() -> None:

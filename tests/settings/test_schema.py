@@ -46,6 +46,7 @@ def test_an_interpreter_that_cannot_run_is_named() -> None:
     [
         ("lr0=0.01", "lr0", 0.01),
         ("lr0=1e-3", "lr0", 0.001),
+        ("lr0=0.0e-5", "lr0", 0.0),
         ("epochs=1e2", "epochs", 100),
         ("amp=bf16", "amp", "bf16"),
         ("amp=False", "amp", False),
@@ -95,6 +96,9 @@ def test_parse_value_agrees_with_ultralytics(ultralytics_says: dict[str, Any]) -
         ("optimizer=sdg", "expects one of SGD, MuSGD"),
         ("mosaic=2", "from 0 to 1"),
         ("lr0=nan", "expects a number"),
+        ("lr0=1e-400", "lr0=1e-400: a computer would take it for 0; give another number"),
+        ("weight_decay=-.5E-999", "would take it for -0;"),
+        ("time=1e400", "time=1e400: a computer would take it for inf; give another number"),
         ("epochs=None", "expects a whole number"),
         ("plots=1", "expects True or False"),
         ("epochs", "a value is missing"),

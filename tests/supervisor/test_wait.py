@@ -10,6 +10,9 @@ import sys
 import pytest
 
 from nantui.cli import main
+from nantui.commands.watching import Followed
+from nantui.run.atomic_files import write_atomic
+from nantui.run.layout import RunLayout
 from tests.waiting import eventually
 
 
@@ -47,6 +50,20 @@ def test_a_signal_in_the_foreground_is_passed_on(make_run, number, status):
     assert waiting.wait(30) == status
     assert run.status().state == "stopped" and run.layout.stop_point.is_file()
     eventually(lambda: run.members() == [])
+
+
+def test_epochs_of_before_are_not_told_again_where_a_rollback_has_written_them_anew(tmp_path, capsys):
+    layout, head = RunLayout(tmp_path), "epoch,time,train/box_loss\n"
+    lines = [f"{epoch},{epoch}.5,0.{epoch}\n" for epoch in range(1, 80_000)]
+    layout.results_csv.write_text(head + "".join(lines))
+    followed = Followed(layout)
+    write_atomic(layout.results_csv, head + "".join(lines[:5]))
+    followed.look()
+    with layout.results_csv.open("a") as file:
+        file.write("6,6.75,0.1\n")
+    followed.look()
+    told = [line.split("/")[0] for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
+    assert told == ["epoch 6"]
 
 
 def test_two_ways_to_stay_are_refused(capsys):

@@ -56,10 +56,15 @@ async def test_an_edit_is_checked_drafted_saved_and_left_to_the_supervisor(cockp
 async def test_what_is_not_known_to_be_fine_is_not_called_so(cockpit):
     async with cockpit(size=(120, 40)) as driver:
         await opened(driver)
-        for name, said in (("data", "looked for when it is saved"), ("device", "device: fine")):
-            await find(driver, f"{name}")
+        for typed, said in (
+            ("data=a.yaml", "looked for when"),
+            ("data=a", "names no YAML file"),
+            ("device=cpu", "device: fine"),
+        ):
+            name, _, value = typed.partition("=")
+            await find(driver, name)
             await driver.press("enter", "ctrl+u")
-            await driver.type("cpu")
+            await driver.type(value)
             await driver.until(said)
             await driver.press("escape", "escape")
         await find(driver, "project")

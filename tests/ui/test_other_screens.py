@@ -61,6 +61,16 @@ async def test_output_follows_holds_and_finds(cockpit):
         await driver.until("checkpoints")
 
 
+async def test_an_output_without_a_line_has_no_nan_to_go_to(cockpit, tmp_path):
+    run = make_run(tmp_path / "runs" / "demo")
+    RunLayout(run).attempt_log(1).write_text("")
+    async with cockpit(run, size=(100, 30)) as driver:
+        await driver.press("o")
+        await driver.until("0 lines, following")
+        await driver.press("i")
+        assert (await driver.until("0 lines, following")).count("nothing was written yet") == 2
+
+
 async def test_long_lines_of_the_output_can_be_read(cockpit, tmp_path):
     run = make_run(tmp_path / "runs" / "demo")
     long = f"begins {'x' * 150} middle {'y' * 150} the end of it"

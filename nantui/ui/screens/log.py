@@ -128,7 +128,7 @@ class LogScreen(RunPage):
 
     def action_nan(self) -> None:
         if not self.lines.find_nan():
-            self.say("no line has a NaN", "good")
+            self.say(*(("no line has a NaN", "good") if self.lines.rows else (self.lines.empty, "warn")))
 
 
 class LogList(Listing):
@@ -254,7 +254,7 @@ class LogList(Listing):
 
     def find_nan(self) -> bool:
         here = self.number + 1
-        for number in (*range(here, self._end), *range(self._dropped, here)):
+        for number in (*range(here, self._end), *range(self._dropped, min(here, self._end))):
             if NAN.search(self._text[number - self._dropped]):
                 self._go_to(number)
                 return True

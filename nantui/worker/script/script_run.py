@@ -27,18 +27,8 @@ import psutil
 
 from nantui.errors import UserError
 from nantui.machine.gpus import device_count
+from nantui.run import attempts
 from nantui.run.atomic_files import to_json
-from nantui.run.attempts import (
-    DIVERGED,
-    EXIT_CODES,
-    FAILED,
-    FINISHED,
-    STOPPED,
-    Attempt,
-    read_attempt,
-    read_exits,
-    write_attempt,
-)
 from nantui.run.binding import bind
 from nantui.run.documents import Document
 from nantui.run.layout import RunLayout
@@ -70,7 +60,7 @@ def session_of(trainer: ScriptTrainer) -> Session:
     if call.role == HERE:
         return Session.open(Path(os.environ[RUN]), int(os.environ[NUMBER]))
     layout = RunLayout(Path(trainer.save_dir).resolve())
-    attempt = read_attempt(layout, call.attempt) if call.attempt else None
+    attempt = attempts.read_attempt(layout, call.attempt) if call.attempt else None
     if attempt is None:
         attempt = new_attempt(trainer, layout) if rank() == 0 else _awaited(layout, call)
     # Whoever stops the command means the call that trains just now, wherever its run lies.
@@ -79,16 +69,18 @@ def session_of(trainer: ScriptTrainer) -> Session:
     return Session(layout, attempt, also_stopped_by=request)
 
 
-def new_attempt(trainer: ScriptTrainer, layout: RunLayout) -> Attempt:
+def new_attempt(trainer: ScriptTrainer, layout: RunLayout) -> attempts.Attempt:
     """Record the attempt that a call makes in a run of its own, and the command that made it."""
     call = trainer.nantui_call
     supervised = train_calls.spec_of_run()
     ours = {**(supervised.ours if supervised else {}), **json.loads(os.environ.get(OURS, "{}"))}
     number = layout.newest_attempt() + 1
     mode = "resume" if trainer.resume else "start"
-    train = _plain(vars(trainer.args))
-    attempt = Attempt(number, call.token, time.time(), mode, None, train, ours, sys.executable)
-    write_attempt(layout, replace(attempt, devices=max(world_size(), getattr(trainer, "world_size", 1), 1)))
+    plain = (str, int, float, bool, list, type(None))
+    train: Document = {k: v for k, v in vars(trainer.args).items() if isinstance(v, plain)}
+    attempt = attempts.Attempt(number, call.token, time.time(), mode, None, train, ours, sys.executable)
+    devices = max(world_size(), getattr(trainer, "world_size", 1), 1)
+    attempts.write_attempt(layout, replace(attempt, devices=devices))
     if not layout.spec.exists() and (command := command_of(call)):
         spec = Spec({}, ours, sys.executable, kind="exec", created=time.time(), exec=command)
         write_spec(layout.spec, spec)
@@ -146,14 +138,13 @@ def refuse(text: str) -> NoReturn:
     print(f"nantui: {printable(text)}", file=sys.stderr, flush=True)
     layout = train_calls.supervised()
     if layout is not None:
-        Session.open(layout.run, int(os.environ[NUMBER])).end(FAILED, text)
-    raise SystemExit(EXIT_CODES[FAILED])
+        Session.open(layout.run, int(os.environ[NUMBER])).end(attempts.FAILED, text)
+    raise SystemExit(attempts.EXIT_CODES[attempts.FAILED])
 
 
-def _awaited(layout: RunLayout, call: Call) -> Attempt:
-
-    def recorded() -> Attempt | None:
-        attempt = read_attempt(layout, layout.newest_attempt())
+def _awaited(layout: RunLayout, call: Call) -> attempts.Attempt:
+    def recorded() -> attempts.Attempt | None:
+        attempt = attempts.read_attempt(layout, layout.newest_attempt())
         return attempt if attempt is not None and attempt.uuid == call.token else None
 
     return train_calls.from_first_rank(recorded, f"has recorded no attempt in {layout.run}")
@@ -167,10 +158,6 @@ def _tell_the_supervised_run(call: Call, layout: RunLayout) -> None:
     recorder = Recorder(supervised.events(int(os.environ[NUMBER]), 0), 0)
     recorder.event("phase", phase=ELSEWHERE, call=call.index, run=str(layout.run))
     recorder.close()
-
-
-def _plain(values: Document) -> Document:
-    return {k: v for k, v in values.items() if isinstance(v, (str, int, float, bool, list, type(None)))}
 
 
 @contextlib.contextmanager
@@ -202,11 +189,11 @@ def _begun(trainer: ScriptTrainer) -> Call:
 
 def _end_as_the_ranks(call: Call, ranks: int, error: subprocess.CalledProcessError) -> None:
     """Raise what the ranks ended with; a crash after all have finished spoils nothing (process_end.py)."""
-    outcomes = [ending.outcome for ending in read_exits(RunLayout(Path(call.run)), call.attempt)]
-    for outcome in (DIVERGED, STOPPED):
+    outcomes = [ending.outcome for ending in attempts.read_exits(RunLayout(Path(call.run)), call.attempt)]
+    for outcome in (attempts.DIVERGED, attempts.STOPPED):
         if outcome in outcomes:
-            raise SystemExit(EXIT_CODES[outcome]) from None
-    if outcomes != [FINISHED] * ranks:
+            raise SystemExit(attempts.EXIT_CODES[outcome]) from None
+    if outcomes != [attempts.FINISHED] * ranks:
         raise error
     text = f"nantui: all {ranks} ranks finished, then one crashed on its way out; nothing is lost"
     print(text, file=sys.stderr)

@@ -36,8 +36,7 @@ RUN, NUMBER, RESUME, CALL, SPAWN = (f"NANTUI_{name}" for name in ("RUN", "NUMBER
 HOOK, HOOK_FOLDER = "NANTUI_HOOK", Path(__file__).parent / "hook"
 BEFORE, HERE, BESIDE = "before", "here", "beside"
 """A call that an earlier attempt has finished, the one that this run is, and one with a run of its own."""
-PATIENCE_S = 120.0
-LOOK_S = 0.05
+PATIENCE_S, LOOK_S = 120.0, 0.05
 Word = TypeVar("Word")
 
 
@@ -209,9 +208,8 @@ def become(session: Session, spec: Spec) -> NoReturn:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         os.execvpe(argv[0], argv, environment)
     except OSError as error:
-        raise UserError(
-            f"cannot run {argv[0]}: {error.strerror}; check the command and its directory"
-        ) from None
+        why = f"{error.strerror}; check the command and its directory"
+        raise UserError(f"cannot run {argv[0]}: {why}") from None
 
 
 def _hook(session: Session, spec: Spec, python_path: str) -> dict[str, str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import uuid
 
+import psutil
 import pytest
 
 from nantui.machine.process_identity import ProcessRef, alive, ref_of
-from nantui.machine.process_tree import origin_of
+from nantui.machine.process_tree import origin_of, restart_loop
 from nantui.run.commands import Command
 from nantui.supervisor.client import carry_out
 from nantui.supervisor.foreign import describe, find_foreign
@@ -82,6 +85,28 @@ def test_a_restart_loop_is_noticed(pane, tmp_path):
     outcome = carry_out(run, Command("kill", {"foreign": True}))
     assert not outcome.ok and "loop.sh" in outcome.text
     assert alive(shell)
+
+
+@pytest.mark.parametrize(("words", "loops"), [
+    (["bash", "-c", "sleep 60; true"], False),
+    (["bash", "-lc", "sleep 60; echo waited for while"], False),
+    (["bash", "-c", "for n in 1 2; do sleep 60; done"], True),
+    (["sh", "-c", "cd . && while sleep 60; do true; done"], True),
+    (["bash", "-e", "once.sh"], False),
+    (["bash", "-e", "again.sh"], True),
+    (["./again.sh"], True),
+])  # fmt: skip
+def test_a_shell_is_a_loop_only_where_it_holds_one(words, loops, tmp_path):
+    (tmp_path / "once.sh").write_text("# for a while\nsleep 60\ntrue\n")
+    (tmp_path / "again.sh").write_text("#!/bin/bash\n  until sleep 60; do\n  true\ndone\n")
+    (tmp_path / "again.sh").chmod(0o755)
+    shell = subprocess.Popen(words, cwd=tmp_path, start_new_session=True)
+    try:
+        eventually(lambda: psutil.Process(shell.pid).children())
+        assert bool(restart_loop(shell.pid)) is loops
+    finally:
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait()
 
 
 def read(path):
