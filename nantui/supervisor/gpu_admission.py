@@ -130,12 +130,9 @@ def await_place(port: RunPort, command: Command) -> None:
 
 
 def ensure_gpu_memory(
-    lacks: Callable[[], list[str]],
-    *,
-    wait_for_it: bool,
-    say: Callable[[str], None] = lambda text: None,
+    lacks: Callable[[], list[str]], *, wait_for_it: bool, say: Callable[[str], None] = lambda text: None,
     pump: Callable[[float], None] = time.sleep,
-) -> None:
+) -> None:  # fmt: skip
     """Return when `lacks` finds nothing. Raises UserError with who holds what, unless it is waited for, and
     what `pump`, which waits, raises to end that.
     """

@@ -120,19 +120,14 @@ def over_time(pictures: Iterable[Picture], runs: Sequence[Sequence[EpochRow]]) -
     clocks = [_clock(rows) for rows in runs]
     longest = max((max(clock.values(), default=0.0) for clock in clocks), default=0.0)
     unit, length = next(((unit, s) for unit, s in TIME_UNITS if longest >= 4 * s), TIME_UNITS[-1])
+
+    def by_clock(curve: Curve) -> Curve:
+        return replace(curve, xs=tuple(clocks[curve.run].get(x, 0.0) / length for x in curve.xs))
+
+    over_epochs = [picture for picture in pictures if picture.x_name == "epoch"]
     return [
-        replace(
-            picture,
-            x_name=unit,
-            marks=(),
-            curves=tuple(
-                replace(curve, xs=tuple(clocks[curve.run].get(x, 0.0) / length for x in curve.xs))
-                for curve in picture.curves
-                if curve.ink != "old"
-            ),
-        )
-        for picture in pictures
-        if picture.x_name == "epoch"
+        replace(one, x_name=unit, marks=(), curves=tuple(by_clock(c) for c in one.curves if c.ink != "old"))
+        for one in over_epochs
     ]
 
 

@@ -62,13 +62,10 @@ class Header(LinesWidget):
             phase = clean(_beyond(status.state, status.text if shown else ended.title), cells // 3)
         waiting = f"{count(len(snapshot.waiting), 'edit')} for the next start" if snapshot.waiting else ""
         said: Line = [
-            (phase, "muted"),
-            (f"stale {self.stale} s" if self.stale else "", "warn"),
-            ("read-only" if self.cockpit.read_only else "", "info"),
-            (waiting, "info"),
-            ("autopilot" if snapshot.autopilot else "", "info"),
-            *_guard(snapshot),
-        ]
+            (phase, "muted"), (f"stale {self.stale} s" if self.stale else "", "warn"),
+            ("read-only" if self.cockpit.read_only else "", "info"), (waiting, "info"),
+            ("autopilot" if snapshot.autopilot else "", "info"), *_guard(snapshot),
+        ]  # fmt: skip
         right = [span for text, ink in said if text for span in ((text, ink), ("  ", "text"))] + state
         name, room = short_path(snapshot.path), max(8, cells - cells_of(right) - 10)
         told = _metric(status.metric, room - min(cell_len(name), NAME))
