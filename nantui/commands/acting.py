@@ -18,6 +18,7 @@ from nantui.machine.process_tree import members
 from nantui.recovery.agreement import would_run
 from nantui.recovery.plan import Plan, exactly, lost_with_our_runner, make_plan, plan_lines
 from nantui.recovery.restore_points import why_again
+from nantui.recovery.undo import what_it_was
 from nantui.run.attempts import read_attempt
 from nantui.run.binding import MOVED, STARTS, bind, standing
 from nantui.run.commands import Command
@@ -302,10 +303,11 @@ def add_undo(parser: argparse.ArgumentParser) -> None:
 def run_undo(arguments: argparse.Namespace) -> int:
     """Take the last rollback, resume or phase back: everything outside nantui/ as it was, byte for byte."""
     layout = require_run(arguments.run)
-    last = newest_in_force(RunRecord(layout).journal)
+    journal = RunRecord(layout).journal
+    last = newest_in_force(journal)
     if last is None:
         raise UserError(f"{layout.run}: no {UNDOABLE} to take back", NO)
-    question = f"take the last {UNDOABLE} back? What was trained since moves aside, no file is lost."
+    question = f"take {what_it_was(last, journal)} back? What was trained since moves aside, no file is lost."
     return act(arguments, "undo", {"of": last.id}, f"{arguments.run}: {question}")
 
 
@@ -326,7 +328,8 @@ def _say_from_where(arguments: argparse.Namespace, layout: RunLayout, options: J
     next_phase = record.spec is not None and next_waits(record.spec.plan, record.journal)
     if has_trained(layout) and not (next_phase and "presets" not in changes):
         answer = ask_recovery("plan", layout.run, options, arguments.python)
-        common.say(f"would go on from {to_continue(layout, answer, bool(changes))[0]}")
+        name, _, epoch, note = to_continue(layout, answer, bool(changes))
+        common.say(f"would go on from {name}, after epoch {epoch}{note and '; '}{note}")
 
 
 def run_resume(arguments: argparse.Namespace) -> int:

@@ -165,7 +165,7 @@ class Service:
 
     def _what_follows(self, ending: Ending) -> None:
         """Ask the policy and the plan, in the open: whoever waits for the end must not take this for it."""
-        self.supervisor.publish(doing={"command": "", "kind": "auto", "stage": "", "text": "what follows?"})
+        self.supervisor.publish(doing={"command": "", "kind": "ended", "stage": "", "text": "what follows?"})
         withdrew = not self.told and recovery.recover_unattended(self.supervisor, ending)
         self._left = ending if withdrew else None
         recovery.follow_up(self.supervisor)

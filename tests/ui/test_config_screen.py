@@ -57,7 +57,7 @@ async def test_what_is_not_known_to_be_fine_is_not_called_so(cockpit):
     async with cockpit(size=(120, 40)) as driver:
         await opened(driver)
         for typed, said in (
-            ("data=a.yaml", "looked for when"),
+            ("data=a.yaml", "looked for at the next start"),
             ("data=a", "names no YAML file"),
             ("device=cpu", "device: fine"),
         ):

@@ -171,6 +171,18 @@ async def test_start_resumes_where_there_is_a_checkpoint_and_starts_where_there_
         assert driver.backend.submitted[0].kind == "start"
 
 
+async def test_what_diverged_is_asked_about_before_the_same_settings_go_on(cockpit, tmp_path):
+    run = make_run(tmp_path / "ours", state="diverged")
+    (run / "nantui" / "spec.yaml").write_text("{}\n")
+    async with cockpit(run) as driver:
+        await driver.press("s")
+        await driver.until("Go on with the same settings?", "R goes back")
+        assert driver.backend.submitted == []
+        await driver.press("y")
+        await driver.until("asked the supervisor")
+        assert driver.backend.submitted[0].kind == "resume"
+
+
 async def test_a_run_of_somebodys_own_script_is_resumed_after_a_word_of_what_is_lost(cockpit):
     async with cockpit(state="stopped") as driver:
         await driver.press("s")

@@ -26,20 +26,10 @@ from nantui.supervisor.config import Patience
 from nantui.supervisor.hosts import reports
 from nantui.supervisor.hosts.consistency import gather_facts
 from nantui.supervisor.hosts.endpoint import interface_towards, open_endpoint
-from nantui.supervisor.hosts.reports import (
-    DIFFERS,
-    ENDED,
-    LEFT,
-    POLL_EVERY_S,
-    READY,
-    TRAINING,
-    Report,
-    Roster,
-)
 from nantui.supervisor.launch import start_worker
 
 
-def blame(layout: RunLayout, roster: Roster) -> str:
+def blame(layout: RunLayout, roster: reports.Roster) -> str:
     """Return what happened on another host, empty where this host's own ranks know the reason."""
     hosts = roster.hosts_of_ranks()
     exits = {one.rank: one for one in read_exits(layout, roster.attempt)}
@@ -56,14 +46,14 @@ def blame(layout: RunLayout, roster: Roster) -> str:
         away = dict.fromkeys(hosts[rank] for rank in gone)
         for host in away:
             report = reports.read_report(layout, host)
-            if report is not None and report.state == LEFT:
+            if report is not None and report.state == reports.LEFT:
                 return _left(host, report)
         names, ranks = ", ".join(away), ", ".join(map(str, gone))
         return f"host {names}: rank {ranks} ended without a word, or the connection was cut ({reasons[0]})"
     return ""
 
 
-def _left(host: str, report: Report | None) -> str:
+def _left(host: str, report: reports.Report | None) -> str:
     return f"host {host} has left" + (f": {report.text}" if report and report.text else "")
 
 
@@ -75,14 +65,14 @@ class Leading:
     def __init__(self, layout: RunLayout, patience: Patience, pids: Callable[[], list[int]]) -> None:
         self._layout, self._patience, self._pids = layout, patience, pids
         self._attempt: Attempt | None = None
-        self._roster: Roster | None = None
+        self._roster: reports.Roster | None = None
         """Of the attempt that is led, or was led last."""
         self._leads = False
         self._listener: socket.socket | None = None
         self._sampling: threading.Event | None = None
         self._cwd: str | None = None
         self._silence = Silence()
-        self._looked = -POLL_EVERY_S
+        self._looked = -reports.POLL_EVERY_S
         self._somebody_waits = self._dismissed = False
         self.text = ""
         """Who is missing or silent, empty when nobody is."""
@@ -103,7 +93,7 @@ class Leading:
         roster = reports.read_roster(self._layout, attempt.attempt)
         self._listener = None if roster else open_endpoint(attempt.endpoint)[0]
         self._attempt, self._roster, self._leads, self._cwd = attempt, roster, True, cwd
-        self._silence, self._looked = Silence(), -POLL_EVERY_S
+        self._silence, self._looked = Silence(), -reports.POLL_EVERY_S
         self._dismissed = False
         self.text = "" if roster else _missing(attempt, attempt.nnodes - 1)
         self._sampling = self._sampling or reports.start_sampling(self._layout, self._pids)
@@ -136,9 +126,9 @@ class Leading:
             return ""
         quiet: list[str] = []
         for host, report in self._others():
-            if report is None or report.state not in (READY, TRAINING, ENDED):
+            if report is None or report.state not in (reports.READY, reports.TRAINING, reports.ENDED):
                 return _left(host, report)
-            if report.state == ENDED:
+            if report.state == reports.ENDED:
                 after_s = self._silence.quiet_s(f"{host}, ended", 0.0)
                 text = "its processes have ended" if after_s >= self._patience.host_grace_s else ""
                 return f"host {host}: {report.text or text}" if report.text or text else ""
@@ -161,7 +151,8 @@ class Leading:
     def still_there(self) -> list[str]:
         """Return the hosts on which processes of the attempt that ended last still live, as they tell."""
         living = ((host, report) for host, report in self._others() if report is not None)
-        return [host for host, one in living if one.state in (READY, TRAINING) and self._heard(one)]
+        busy = (reports.READY, reports.TRAINING)
+        return [host for host, one in living if one.state in busy and self._heard(one)]
 
     def wanted(self) -> bool:
         """Tell whether agents wait for a next attempt, and may still be needed: the supervisor stays then."""
@@ -180,36 +171,36 @@ class Leading:
         self._dismissed = True
         return count
 
-    def _roster_of(self, attempt: Attempt) -> Roster | None:
+    def _roster_of(self, attempt: Attempt) -> reports.Roster | None:
         """Return who takes part, once enough hosts are ready; says in `text` what is missing."""
         own = host_id()  # which has a report where it had joined while another host led
         every = [report for report in reports.read_reports(self._layout) if self._heard(report)]
         mine = [report for report in every if report.host != own and report.uuid == attempt.uuid]
-        ready = [report for report in mine if report.state == READY]
+        ready = [report for report in mine if report.state == reports.READY]
         missing = attempt.nnodes - 1
         if len(ready) < missing:
-            differ = [f"; {report.host}: {report.text}" for report in mine if report.state == DIFFERS]
+            differ = [f"; {report.host}: {report.text}" for report in mine if report.state == reports.DIFFERS]
             self.text = _missing(attempt, missing - len(ready)) + "".join(differ)
             return None
         others = sorted(ready, key=lambda report: report.host)[:missing]
         seats = [reports.Seat(own, 0, attempt.devices)]
         seats += [reports.Seat(report.host, node, report.devices) for node, report in enumerate(others, 1)]
-        return Roster(attempt.attempt, attempt.uuid, tuple(seats))
+        return reports.Roster(attempt.attempt, attempt.uuid, tuple(seats))
 
-    def _others(self) -> Iterator[tuple[str, Report | None]]:
+    def _others(self) -> Iterator[tuple[str, reports.Report | None]]:
         """Yield each other host of the attempt, with its report where that is of this very attempt."""
         for seat in self._roster.seats[1:] if self._roster else ():
             report = reports.read_report(self._layout, seat.host)
             its = report is not None and self._attempt is not None and report.uuid == self._attempt.uuid
             yield seat.host, report if its else None
 
-    def _heard(self, report: Report) -> bool:
+    def _heard(self, report: reports.Report) -> bool:
         return self._silence.quiet_s(report.host, report.heartbeat) < self._patience.host_silent_s
 
     def _due(self) -> bool:
         """Tell whether it is time to look again: the files may lie on a slow disk."""
         now = time.monotonic()
-        due = now - self._looked >= POLL_EVERY_S
+        due = now - self._looked >= reports.POLL_EVERY_S
         self._looked = now if due else self._looked
         return due
 

@@ -26,6 +26,7 @@ from nantui.words import count
 
 if TYPE_CHECKING:
     from nantui.recovery.plan import Plan
+AGAIN = ["It diverged with them, and may do so again.", "R goes back and proposes what may cure it."]
 
 
 def may_rewind(kind: str, snapshot: RunSnapshot | None) -> bool:

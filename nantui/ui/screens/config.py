@@ -33,7 +33,7 @@ from nantui.words import count
 
 SAVED = "saved, from the next start on"
 UNREAD = "the settings are still being read"
-SAID = {"data": "looked for when it is saved", "model": "taken only where it begins again (R, then b)"}
+SAID = {"data": "looked for at the next start", "model": "taken only where it begins again (R, then b)"}
 """What is not known to be fine before it is used."""
 
 

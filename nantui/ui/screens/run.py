@@ -370,9 +370,18 @@ class RunScreen(ChartsScreen, HeldScreen):
     def _start(self, kind: str, lost: list[str] | None, problem: str) -> None:
         if lost:
             self._ask("start", "Resume with nantui's own runner?", ["It goes on without:", *lost])
-        elif self.may(problem):
+        elif not self.may(problem):
+            return
+        elif self._would_diverge_again():
+            self._ask("start", "Go on with the same settings?", plan_text.AGAIN)
+        else:
             self.submit(kind)
             self.say(f"asked the supervisor to {kind}")
+
+    def _would_diverge_again(self) -> bool:
+        seen = self.snapshot
+        alarm = seen.status.state == run_status.DIVERGED and open_alarm(seen, 0.0)
+        return bool(alarm) and not seen.waiting
 
     def _lost(self) -> list[str]:
         """Return what a run that nantui did not start loses under our runner; nothing for any other."""

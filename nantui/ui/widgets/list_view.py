@@ -45,14 +45,12 @@ class Listing(Inked, ScrollView, can_focus=True):
     follows = False
 
     BINDINGS = [
-        Binding("up,k", "move(-1)", "up", show=False),
-        Binding("down,j", "move(1)", "down", show=False),
+        Binding("up,k", "move(-1)", "up", show=False), Binding("down,j", "move(1)", "down", show=False),
         Binding("pageup,ctrl+b", "page(-1)", "page up", show=False),
         Binding("pagedown,ctrl+f", "page(1)", "page down", show=False),
-        Binding("home,g", "edge(0)", "first", show=False),
-        Binding("end,G", "edge(1)", "last", show=False),
+        Binding("home,g", "edge(0)", "first", show=False), Binding("end,G", "edge(1)", "last", show=False),
         Binding("enter", "choose", "open", show=False),
-    ]
+    ]  # fmt: skip
     cursor: reactive[int] = reactive(0, repaint=False)
     # Textual lays the whole screen out again, and repaints it, for each row more; only the bar has changed.
     virtual_size: reactive[Size] = reactive(Size(0, 0), repaint=False)
