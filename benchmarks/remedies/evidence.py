@@ -20,8 +20,9 @@ from nantui.recovery.ladder import Proof
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 
-ENOUGH = 3
-"""Trainings with the very same evidence from which on they stand apart from the others of their diagnosis."""
+ENOUGH, NEARLY_ALL = 3, 0.9
+"""Trainings with the very same evidence from which on they stand apart from the others of their diagnosis, and
+which share of those of the same causes has to have it."""
 KEEPS = 0.85
 """What nan-safe, which changes most, keeps of the mAP at worst: a smaller remedy has to keep it, too, to come
 before one that keeps more."""
@@ -79,8 +80,7 @@ def _evidence(cause: Cause, record: Record) -> frozenset[str]:
 
 def groups(found: Mapping[str, Record]) -> list[Group]:
     """Return the trainings by diagnosis, each whole and apart by evidence, and by evidence alone where all
-    with it were diagnosed alike. Evidence that some trainings of a cause have and others have not tells
-    nothing of the cause.
+    with it were diagnosed alike. Evidence that not nearly all trainings of a cause have tells nothing of it.
     """
     trainings = broken(found)
     diagnosed = dict.fromkeys(one.diagnosed for one in trainings if one.diagnosed)
@@ -97,7 +97,8 @@ def _group(found: Mapping[str, Record], trainings: list[Broken], name: str, seen
     named = [one for one in trainings if name in ("", one.diagnosed)]
     its = [one for one in named if not seen or one.evidence == seen]
     causes = dict.fromkeys(one.cause.name for one in its)
-    tells = len(its) == sum(one.cause.name in causes for one in named) and len(its) >= ENOUGH
+    of_its_causes = sum(one.cause.name in causes for one in named)
+    tells = len(its) >= max(NEARLY_ALL * of_its_causes, ENOUGH)
     cells = dict[str, Cell]()
     for remedy in STEPS if tells or not seen else ():
         tried = [trial(found, one.seed, one.cause, remedy) for one in its]

@@ -78,7 +78,7 @@ def _means() -> Iterator[str]:
         and kept {KEEPS:.0%}, which *nan-safe* keeps at worst; where none did, the one that cured most.
         `R` proposes it and says these figures; what would change nothing in a run, was tried there, or
         cured less than half is passed over. Evidence sets trainings apart where {ENOUGH} or more had the
-        very same, and none of the same cause and diagnosis another; `--auto` goes by evidence alone,
+        very same, and at least nine in ten of the same causes and diagnosis; `--auto` goes by evidence alone,
         where it speaks for one diagnosis only. What is not in
         the table is answered with *nan-safe* first, and said to be not measured.""")
 
