@@ -80,7 +80,7 @@ def remedy(facts: PlanInputs, cause: Cause) -> Decision:
         return Decision(GIVE_UP, f"{cause.text}; {words}")
     why = f"{cause.text}; {words}"
     # Its row of results.csv comes before an epoch's checkpoint: between the two, the first one has neither.
-    if point is None and facts.reached.completed > (0 if facts.candidates else 1):
+    if point is None and len(facts.record.epochs) > (0 if facts.candidates else 1):
         return Decision(GIVE_UP, f"{cause.text}; no clean checkpoint is left")
     if point is None:
         return Decision(RECOVER, f"{why}, from the beginning", {**more, "presets": [], "force_restart": True})

@@ -59,7 +59,7 @@ class Header(LinesWidget):
             phase = clean(status.text, 60)  # hosts are missing
         elif ended := ENDINGS.get(status.ending):
             shown = status.text.startswith(ended.title) and cells // 3 > len(ended.title) + 10
-            phase = clean(_beyond(status.state, status.text if shown else ended.title), cells // 3)
+            phase = _beyond(status.state, clean(status.text, cells // 3) if shown else ended.title)
         waiting = f"{count(len(snapshot.waiting), 'edit')} for the next start" if snapshot.waiting else ""
         said: Line = [
             (phase, "muted"), (f"stale {self.stale} s" if self.stale else "", "warn"),
