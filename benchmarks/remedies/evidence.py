@@ -21,8 +21,8 @@ from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
 
 ENOUGH, NEARLY_ALL = 3, 0.9
-"""Trainings with the very same evidence from which on they stand apart from the others of their diagnosis, and
-which share of those of the same causes has to have it."""
+"""Trainings with the very same evidence from which on they stand apart from the others of their diagnosis,
+and which share of those of the same causes has to have it."""
 KEEPS = 0.85
 """What nan-safe, which changes most, keeps of the mAP at worst: a smaller remedy has to keep it, too, to come
 before one that keeps more."""
