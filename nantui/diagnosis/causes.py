@@ -179,7 +179,8 @@ def _told(cause: Ranked) -> tuple[str, ...]:
 
 def advise(facts: TroubleFacts, ranked: Sequence[Ranked]) -> list[Advice]:
     """Return what a recovery would do against the most probable causes, and what only people can."""
-    return [_advice(facts, cause) for cause in ranked[:MOST] if cause.probability >= WORTH_ADVICE]
+    found = [_advice(facts, cause) for cause in ranked[:MOST] if cause.probability >= WORTH_ADVICE]
+    return [one for one in found if one.why or one.preset or one.images]
 
 
 def _advice(facts: TroubleFacts, cause: Ranked) -> Advice:

@@ -27,7 +27,7 @@ from nantui.errors import UserError
 from nantui.labels.problem_kinds import ERROR, KINDS
 from nantui.run.documents import JsonObject, table
 from nantui.run.events import Incident
-from nantui.settings.lint import usual_rate
+from nantui.settings.lint import USUAL_GAIN, usual_rate
 from nantui.settings.values import number
 from nantui.words import count
 
@@ -57,7 +57,6 @@ the validation table single steps stood a hundred times above the median.
 SLOW = ("zero_loss", "loss_exploded", "too_many_skips")
 """Incidents that end a development instead of beginning one: their history is the whole window."""
 SCALE_FELL = 64.0
-USUAL_GAIN = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
 STRONG = {
     "mixup": 0.1, "copy_paste": 0.1, "cutmix": 0.1, "hsv_h": 0.02, "hsv_s": 0.8, "hsv_v": 0.5,
     "degrees": 15.0, "shear": 5.0, "perspective": 0.001,

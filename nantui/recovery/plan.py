@@ -335,7 +335,9 @@ def warnings_for(
         found.append(f"{why_again(facts.candidates)}: it begins again from the model's own weights")
         kept = "" if changed(rows) else "; the settings stay as they are"
         found.append(f"results.csv moves aside, too{kept}")
-    elif names := restore.verdict.names_to_allow:
+    elif (seen := facts.judgement) and seen.said and not choose(facts.candidates, seen.epoch):
+        found.append(f"{seen.named}; no checkpoint is from before that: b begins again")
+    if restore and (names := restore.verdict.names_to_allow):
         found.append(f"loading {restore.name} runs code of {', '.join(names)}: allow it by name")
     if facts.overflowed:
         found.append(f"{overflow_words(facts.overflowed)}; metrics or later epochs show a sound network")

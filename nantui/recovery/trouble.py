@@ -255,8 +255,9 @@ def judge_warnings(record: RunRecord) -> Judgement | None:
     said = [one for one in of_kind(seen, events.Incident) if one.action == WARNED and one.incident in SAID]
     left, best, good = left_behind(record), 0.0, 1
     for row in record.epochs if said else ():
-        best = max(best, quality(row))
-        good = row.epoch if 0 < best <= 2 * quality(row) else good
+        best, losses = max(best, quality(row)), row.losses("train").values()
+        dead = bool(losses) and not any(losses)  # the average may still change, it learns no more
+        good = row.epoch if 0 < best <= 2 * quality(row) and not dead else good
     held = [one for one in said if one.attempt is not None and _place(one) < left.get(one.attempt, NOWHERE)]
     last = [one for one in held if (one.epoch or 0) >= good]
     if (first := min(last, key=lambda one: one.epoch or 0, default=None)) is None:

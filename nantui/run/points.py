@@ -127,10 +127,6 @@ def differences(there: Mapping[str, object], here: Mapping[str, object]) -> list
 
 
 _WORDS = {
-    "world_size": "processes",
-    "model": "layers of the model (digest)",
-    "data": "data set",
-    "images": "images of the data set (digest)",
-    "batch": "batch size",
-    "batches": "batches an epoch",
-}
+    "world_size": "processes", "model": "layers of the model (digest)", "data": "data set",
+    "images": "images of the data set (digest)", "batch": "batch size", "batches": "batches an epoch",
+}  # fmt: skip

@@ -18,6 +18,7 @@ from nantui.words import count
 
 WARNING, NOTE = "warning", "note"
 AUTO_ITERATIONS = 10000
+USUAL_GAIN = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
 SMALLEST_STRIDE = 32
 """`BaseTrainer._setup_train` takes no less."""
 
@@ -120,6 +121,13 @@ def rate_too_high(settings: Settings, known: Known) -> Iterator[LintFinding]:
     if optimizer.lower() != "auto" and rate > 10 * usual:
         text = f"lr0={show_value(rate)} is {rate / usual:.0f} times the usual of {optimizer}"
         yield LintFinding("lr0", WARNING, f"{text}: set lr0={usual:g}, or expect NaN", {"lr0": usual})
+
+
+def gain_too_high(settings: Settings, known: Known) -> Iterator[LintFinding]:
+    for name, usual in USUAL_GAIN.items():
+        if (times := number(settings.get(name)) / usual) >= 100:
+            text = f"{name}={show_value(settings[name])} is {times:.3g} times its default"
+            yield LintFinding(name, WARNING, f"{text}: set {name}={usual:g}, or expect NaN", {name: usual})
 
 
 def lrf_is_a_fraction(settings: Settings, known: Known) -> Iterator[LintFinding]:
@@ -232,7 +240,7 @@ def more_epochs(done: int) -> int:
 
 
 RULES: tuple[Rule, ...] = (
-    already_finished, data_is_a_word, auto_ignores_lr0, rate_too_high, rate_in_effect,
+    already_finished, data_is_a_word, auto_ignores_lr0, rate_too_high, gain_too_high, rate_in_effect,
     lrf_is_a_fraction, amp_off_is_expensive, bf16_needs_a_gpu, batch_and_devices,
     close_mosaic_too_early, imgsz_and_stride, warmup_without_effect, no_restore_points, does_not_fit,
 )  # fmt: skip

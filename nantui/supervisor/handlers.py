@@ -15,11 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from nantui.errors import FAILED, UserError
+from nantui.run import events as kinds
 from nantui.run.atomic_files import write_json
 from nantui.run.commands import Command
 from nantui.run.documents import JsonObject
-from nantui.run.events import AttemptStarted, Created, RewindDone, newest, of_kind
-from nantui.run.journal import pending_edits, rolled_back_before
+from nantui.run.events import document_of, newest, of_kind
+from nantui.run.journal import not_taken_back, pending_edits, rolled_back_before
 from nantui.run.layout import RunLayout
 from nantui.run.plan import standing
 from nantui.run.points import refuse_gone
@@ -50,8 +51,8 @@ def begun_before(port: CommandPort, command: str) -> str:
     """Return what to say of the attempt that was started for a command, "" where none came to life: the
     journal is written before the process is made.
     """
-    attempts = of_kind(port.journal.events(), AttemptStarted)
-    started = newest((one for one in attempts if one.command == command), AttemptStarted)
+    attempts = of_kind(port.journal.events(), kinds.AttemptStarted)
+    started = newest((one for one in attempts if one.command == command), kinds.AttemptStarted)
     if started is None or started.attempt is None:
         return ""
     lives = port.watch is not None and port.watch.attempt.attempt == started.attempt
@@ -62,7 +63,7 @@ def begun_before(port: CommandPort, command: str) -> str:
 
 def made_by_us(port: CommandPort) -> bool:
     """Tell whether the run's directory was made for it, by a first start or by a recovery into it."""
-    return newest(port.journal.events(), Created) is not None
+    return newest(port.journal.events(), kinds.Created) is not None
 
 
 def start(port: CommandPort, command: Command) -> str:
@@ -103,10 +104,12 @@ def undo(port: CommandPort, command: Command) -> str:
     """
     refuse_while_running(port)
     text = str(act(port, command, "undo").get("text") or "undone")
-    _, finished = standing(port.journal.events())
+    events = port.journal.events()
+    last, (_, finished) = newest(not_taken_back(events), kinds.Incident, kinds.RollbackDone), standing(events)
+    incident = document_of(last) if isinstance(last, kinds.Incident) else None
     if port.state.state:  # of an attempt under `attach` the supervisor has told nothing
         state = FINISHED if finished else STOPPED
-        port.publish(state=state, text=text, ending="", last_incident=None, guarded=None)
+        port.publish(state=state, text=text, ending="", last_incident=incident, guarded=None)
     return text
 
 
@@ -151,7 +154,7 @@ def next_phase(port: CommandPort, command: Command) -> str:
 
 def recover(port: CommandPort, command: Command) -> str:
     """Stop what runs, roll back, and continue: what the key R does."""
-    begun, newer = newest(port.journal.events(), AttemptStarted), port.layout.newest_attempt()
+    begun, newer = newest(port.journal.events(), kinds.AttemptStarted), port.layout.newest_attempt()
     others = begun is None or begun.command != command.id
     if others and newer > command.options.get("attempt", newer):  # healthy, perhaps: nobody agreed to end it
         raise UserError(f"attempt {newer} has begun since this was planned; nothing was done", FAILED)
@@ -197,7 +200,7 @@ def rewind(port: CommandPort, command: Command) -> str:
     until = time.monotonic() + REWIND_S + USUAL_STEPS * watch.usual_step_s()
     while port.worker_alive() and time.monotonic() < until:
         port.pump(POLL_S)
-        if isinstance(watch.rewind, RewindDone):
+        if isinstance(watch.rewind, kinds.RewindDone):
             return watch.rewind.text
         if watch.rewind is not None:
             raise UserError(watch.rewind.text, FAILED)

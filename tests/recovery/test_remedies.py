@@ -209,6 +209,13 @@ def test_a_short_fall_before_the_warning_counts_with_it_but_none_of_what_never_w
     assert found is not None and found.epoch == 5, "a metric of nothing tells nothing"
 
 
+def test_epochs_whose_losses_are_zero_are_not_good_however_the_average_still_moves(warned: RunLayout) -> None:
+    zero = "".join(f"{n},{n},0,0,{m},{m},1.0,1.0\n" for n, m in enumerate((0.1, 0.2, 0.3, 0.4, 0.5, 0.6), 1))
+    warned.results_csv.write_text(f"{HEADER}\n{zero}")
+    found = judge_warnings(RunRecord(warned))
+    assert found is not None and found.said and found.epoch <= 5
+
+
 @pytest.mark.parametrize("epochs", ["many", ".nan", ".inf", "[3]"])
 def test_a_plan_is_made_whatever_args_yaml_says_of_its_epochs(tmp_path: Path, epochs: str) -> None:
     layout = fakes.make_run(tmp_path / "run")

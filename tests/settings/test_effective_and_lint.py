@@ -47,6 +47,7 @@ RUN: dict[str, Any] = {
         ({"optimizer": "auto"}, Known(images=100, classes=6), "optimizer", "AdamW at 0.001", {}),
         ({"lrf": 0.00001, "lr0": 0.003, "cos_lr": True}, Known(), "lrf", "2e-07, which changes", {}),
         ({"data": "shapes"}, Known(), "data", "names no YAML file", {}),
+        ({"cls": 1e38}, Known(), "cls", "2e+38 times its default: set cls=0.5", {"cls": 0.5}),
         ({"lr0": 0.2}, Known(), "lr0", "20 times the usual of SGD", {"lr0": 0.01}),
         ({"lr0": 0.011, "optimizer": "AdamW"}, Known(), "lr0", "set lr0=0.001, or", {"lr0": 0.001}),
         ({"amp": False}, Known(on_gpu=True), "amp", "70 %", {"amp": "bf16"}),

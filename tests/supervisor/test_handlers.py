@@ -14,6 +14,7 @@ from nantui.run.commands import Command
 from nantui.run.events import AttemptStarted, Created, newest, of_kind
 from nantui.run.journal import pending_edits
 from nantui.run.spec import Spec, read_spec, write_spec
+from nantui.run.status import RunStatus
 from nantui.supervisor import handlers, recovery, run_spec
 from nantui.supervisor.attempt_watch import Watch
 from nantui.supervisor.handlers import HANDLERS, begun_before
@@ -172,6 +173,26 @@ def test_nothing_is_started_where_the_copies_for_undo_find_no_room(port, asked_o
 ROLLBACK = [("rollback_begun", {"id": "r1", "restore_point": "weights/epoch1.pt", "epoch": 1, "steps": []}),
             ("rollback_done", {"id": "r1", "text": ""})]  # fmt: skip
 RESUME = [("kept", {"id": "r1", "epoch": 1})]
+
+
+def test_an_undo_tells_of_the_incident_that_its_rollback_had_answered(port, monkeypatch):
+    port.journal.append("attempt_started", attempt=1, mode="start")
+    port.journal.append(
+        "incident", attempt=1, incident="nan_loss", epoch=2, step=3, action="ended", text="NaN"
+    )
+    port.journal.append("attempt_ended", attempt=1, outcome="diverged")
+    for kind, fields in ROLLBACK:
+        port.journal.append(kind, **fields)
+    port.state = replace(port.state, state="stopped")
+
+    def act(port: CommandPort, command: Command, action: str) -> dict[str, Any]:
+        port.journal.append("undo_done", id="u1", of="r1")
+        return {"text": "undone"}
+
+    monkeypatch.setattr(handlers, "act", act)
+    do(port, "undo")
+    told = RunStatus(port.layout.run, "stopped", last_incident=port.state.last_incident).incident
+    assert told is not None and (told.incident, told.epoch) == ("nan_loss", 2)
 
 
 @pytest.mark.parametrize("between", [ROLLBACK, RESUME])

@@ -42,9 +42,9 @@ async def test_warnings_that_stand_make_the_header_doubt(cockpit, tmp_path, size
     async with cockpit(run, size=size, backend=FakeBackend(corrupt_from=None)) as driver:
         await driver.until("ETA", absent=("suspicious",))
         rank_event(run, kind="warning", warning="loss_climbing", text="loss 9", epoch=12, step=4)
-        await driver.until("suspicious: d", "ETA")
+        await driver.until("suspicious (d)", "ETA")
         journal(run, kind="incident", incident="nan_loss", epoch=12, step=5, action="ended", attempt=1)
-        await driver.until("ALARM", absent=("suspicious: d",))
+        await driver.until("ALARM", absent=("suspicious (d)",))
 
 
 async def test_an_early_warning_of_an_epoch_that_ended_well_is_over(cockpit, tmp_path):
@@ -65,7 +65,7 @@ async def test_epochs_that_lost_what_was_learned_make_the_header_doubt(cockpit, 
         rows[number] = ",".join("0.0" if index in at else cell for index, cell in enumerate(cells))
     results.write_text("\n".join([head, *rows]) + "\n")
     async with cockpit(run, backend=FakeBackend(corrupt_from=None)) as driver:
-        await driver.until("suspicious: d")
+        await driver.until("suspicious (d)")
 
 
 @pytest.mark.parametrize(

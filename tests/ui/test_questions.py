@@ -147,3 +147,12 @@ def test_what_diverged_before_its_first_checkpoint_is_recovered_by_a_new_beginni
     failed = replace(well, status=replace(well.status, state="failed", text="no such file"))
     for seen in (well, failed):
         assert "no checkpoint" in (why_not("recover", seen, False) or "")
+
+
+def test_the_alarm_is_about_what_ended_the_training_not_what_was_only_warned_of_before(tmp_path):
+    run = make_run(tmp_path / "demo", nan_from=None, state="diverged")
+    for t, kind, action in ((1.0, "nan_validation", "warned"), (2.0, "too_many_skips", "ended")):
+        journal(run, t=1_763_750_100.0 + t, kind="incident", incident=kind, epoch=1, step=1, action=action)
+    alarm = open_alarm(look(run), 0.0)
+    assert alarm is not None and alarm.incident == "too_many_skips"
+    assert open_alarm(look(run), alarm.t) is None, "one acknowledgement is for all of it"

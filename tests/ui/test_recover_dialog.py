@@ -211,7 +211,7 @@ async def test_without_a_step_point_there_is_nothing_in_memory_to_go_back_to(coc
         await driver.press("R")
         assert "In memory" not in await driver.until("[ Cancel ]")
         await driver.press("m")
-        await driver.until("nothing trains here that has a step point")
+        await driver.until("nothing that went wrong trains here with a step point")
         assert backend.submitted == []
 
 

@@ -56,13 +56,9 @@ _SINGLE = Format(32, 0x7F800000, (0x7F7FFFFF, 0x477FE000))
 _DOUBLE = Format(64, 0x7FF0000000000000, (0x7FEFFFFFFFFFFFFF, 0x40EFFC0000000000))
 
 FLOATS: dict[str, Format] = {
-    "float16": Format(16, 0x7C00, (0x7BFF,)),
-    "bfloat16": Format(16, 0x7F80, (0x7F7F, 0x4780)),
-    "float32": _SINGLE,
-    "float64": _DOUBLE,
-    "complex64": _SINGLE,
-    "complex128": _DOUBLE,
-}
+    "float16": Format(16, 0x7C00, (0x7BFF,)), "bfloat16": Format(16, 0x7F80, (0x7F7F, 0x4780)),
+    "float32": _SINGLE, "float64": _DOUBLE, "complex64": _SINGLE, "complex128": _DOUBLE,
+}  # fmt: skip
 SIZES = {
     "bool": 1, "uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8,
     "uint64": 8, "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16,

@@ -217,7 +217,7 @@ class RecoverDialog(Dialog):
     def action_in_memory(self) -> None:
         """Go back in the process that trains; no setting changes."""
         possible = plan_text.may_rewind(self.kind, self.over.snapshot)
-        if self._may(possible, "nothing trains here that has a step point to go back to"):
+        if self._may(possible, "nothing that went wrong trains here with a step point from before it"):
             self.kind = "rewind"
             self._send({})
 

@@ -96,15 +96,12 @@ def table(sides: tuple[Side, Side], width: int) -> list[Line]:
 
     changed = differing(sides)
     lines: list[Line] = [
-        row("", "AB", SPLITS),
-        row("epochs", map(_span, sides)),
-        row("per epoch", map(_per_epoch, sides)),
+        row("", "AB", SPLITS), row("epochs", map(_span, sides)), row("per epoch", map(_per_epoch, sides)),
         row("steps skipped", ("no guard" if one.skipped is None else str(one.skipped) for one in sides)),
-        *(row(f"best {_title(name)}", (_best(side, name) for side in sides)) for name in _metrics(sides)),
-        [],
+        *(row(f"best {_title(name)}", (_best(side, name) for side in sides)) for name in _metrics(sides)), [],
         [("settings that differ", "title"), (f"   {len(changed)}", "muted")],
         *(row(name, (_value(side, name, 60) for side in sides), ("text", "accent")) for name in changed),
-    ]
+    ]  # fmt: skip
     return [fit(line, width) for line in lines]
 
 

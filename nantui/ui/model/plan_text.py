@@ -30,10 +30,13 @@ AGAIN = ["It diverged with them, and may do so again.", "R goes back and propose
 
 
 def may_rewind(kind: str, snapshot: RunSnapshot | None) -> bool:
-    """Tell whether a training runs that has step points: the newest on disk are in its memory, too."""
+    """Tell whether a training runs that has step points, the newest of which are in its memory, too, and
+    something went wrong in it.
+    """
     if kind != "recover" or snapshot is None or snapshot.status.state != run_status.RUNNING:
         return False
-    return any(file.point for file in snapshot.checkpoints)
+    went_wrong = snapshot.suspicious or open_alarm(snapshot, 0.0) is not None
+    return went_wrong and any(file.point for file in snapshot.checkpoints)
 
 
 def describe(plan: Plan, kind: str, snapshot: RunSnapshot | None, glyphs: Glyphs, width: int) -> list[Line]:

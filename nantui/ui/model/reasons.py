@@ -9,6 +9,7 @@ from itertools import takewhile
 
 from nantui.run import status as run_status
 from nantui.run.events import AttemptEnded, Incident, Lost, RollbackDone, UndoDone, newest, of_kind
+from nantui.run.incidents import ENDED
 from nantui.run.journal import newest_in_force, not_taken_back
 from nantui.ui.model.snapshot import RunSnapshot
 
@@ -60,8 +61,8 @@ def why_not(name: str, run: RunSnapshot, read_only: bool) -> str | None:
 
 
 def open_alarm(snapshot: RunSnapshot, acknowledged: float) -> Incident | None:
-    """Return the first incident since the last recovery that stands which is newer than `acknowledged` (s
-    since the epoch).
+    """Return the incident since the last recovery that stands which ended the training, else the first; only
+    of those that are newer than `acknowledged` (s since the epoch).
 
     A step that was skipped cost one step and ruined nothing: it stands in the timeline and on the curves,
     and raises no alarm. The worker's own words come a moment before the supervisor has put them into the
@@ -70,9 +71,10 @@ def open_alarm(snapshot: RunSnapshot, acknowledged: float) -> Incident | None:
     stands, ended = not_taken_back(snapshot.journal), newest(snapshot.journal, RollbackDone, UndoDone)
     recovered = newest(stands, RollbackDone)
     since = [*takewhile(lambda event: event is not recovered, reversed(stands))][::-1]
-    for event in (*since, *(event for event in snapshot.events if ended is None or event.t > ended.t)):
-        if isinstance(event, Incident) and not event.harmless and event.t > acknowledged:
-            return event
+    seen = (*since, *(event for event in snapshot.events if ended is None or event.t > ended.t))
+    found = [one for one in of_kind(seen, Incident) if not one.harmless and one.t > acknowledged]
+    if found:
+        return next((one for one in found if one.action == ENDED), found[0])
     return _from_results(snapshot, acknowledged) or _from_state(snapshot, acknowledged)
 
 

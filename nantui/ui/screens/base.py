@@ -100,7 +100,7 @@ class BaseScreen(InCockpit, Speaking, Screen[None]):
         if len(self.app.screen_stack) > 2:
             self.app.pop_screen()
         else:
-            self.say("this is the first screen; q leaves, f shows all runs")
+            self.say("this is the first screen; q leaves")
 
 
 class Watcher(threading.Thread):

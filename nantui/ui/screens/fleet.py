@@ -351,13 +351,10 @@ class FleetList(Listing):
         loss = f"{'loss':>9}" if with_loss else ""
         metric = column(f"{self._metric_name():>{METRIC}}", metric_cells(width))
         line = [
-            self._head("name", "  run", -self._name_cells - 2),
-            self._head("state", " state", -12),
-            self._head("epoch", "epoch", 10),
-            (f"{metric}  {' ' * bar}{loss}  ", "muted"),
-            self._head("time left", "left", 11),
-            ("  last incident", "muted"),
-        ]
+            self._head("name", "  run", -self._name_cells - 2), self._head("state", " state", -12),
+            self._head("epoch", "epoch", 10), (f"{metric}  {' ' * bar}{loss}  ", "muted"),
+            self._head("time left", "left", 11), ("  last incident", "muted"),
+        ]  # fmt: skip
         return fit(line, width)
 
     def _head(self, by: str, title: str, cells: int) -> Span:

@@ -33,8 +33,7 @@ class LogScreen(RunPage):
     """One attempt's log; `[` and `]` go to those of other attempts."""
 
     BINDINGS = [
-        Binding("slash", "open_field", "search"),
-        Binding("n", "next(1)", "next", tooltip="next match"),
+        Binding("slash", "open_field", "search"), Binding("n", "next(1)", "next", tooltip="next match"),
         Binding("N", "next(-1)", "previous", tooltip="match before"),
         Binding("p,space", "follow", "follow/hold", tooltip="follow the end, or hold"),
         Binding("i", "nan", "next NaN", tooltip="next line with NaN"),
@@ -43,7 +42,7 @@ class LogScreen(RunPage):
         Binding("right,l", "sideways(1)", "sideways", show=False),
         Binding("[", "attempt(-1)", "attempts", key_display="[ ]", tooltip="the attempt before, or after"),
         Binding("]", "attempt(1)", "attempt after", show=False),
-    ]
+    ]  # fmt: skip
     LAST_KEYS = (QUIT,)
     FIELD = "search; Enter goes to the next match"
 

@@ -52,12 +52,9 @@ SETTLING_S, CHARTS_EVERY_S, EXTRAS_EVERY_S = 0.2, 2.0, 15.0
 ALARM_KEYS = (("R", "recover"), ("d", "why"), ("a", "acknowledge"))
 DEATH_KEYS = (("s", "resume"), ("R", "recover"), ("o", "output"), ("a", "acknowledge"))
 PANELS: dict[str, type[Widget]] = {
-    "charts": ChartWall,
-    "checkpoints": Checkpoints,
-    "machine": HardwarePanel,
-    "output": Output,
+    "charts": ChartWall, "checkpoints": Checkpoints, "machine": HardwarePanel, "output": Output,
     "timeline": Timeline,
-}
+}  # fmt: skip
 PAGES = ("config", "diagnosis", "labels", "log")
 """Actions that open a screen about the run."""
 

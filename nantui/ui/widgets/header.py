@@ -97,7 +97,7 @@ class Header(LinesWidget):
     def _times(self, snapshot: RunSnapshot) -> Line:
         status, speed = snapshot.status, snapshot.steps.steps_per_s
         doubtful = snapshot.suspicious and open_alarm(snapshot, 0.0) is None
-        line: Line = [("suspicious: d", "warn"), ("  ", "text")] if doubtful else []
+        line: Line = [("suspicious (d)", "warn"), ("  ", "text")] if doubtful else []
         active = status.state in run_status.ACTIVE
         if status.state in (run_status.RUNNING, run_status.STALLED) and speed:
             line += _figure("", f"{speed:.1f}", " step/s  ")
