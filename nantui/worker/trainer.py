@@ -190,6 +190,14 @@ class GuardedTrainer(_Stock):
             self._going_on.batch_loaded()
         return self._batch
 
+    def plot_training_samples(self, batch: Batch, ni: int) -> None:
+        """Plot a copy: a thread of `plot_images` (utils/plotting.py) puts arrays into the dict, and on a CPU
+        multiplies its images by 255 where they lie, while an autopsy looks at the batch.
+        """
+        images = batch["img"]
+        own = {**batch, "img": images.clone() if images.device.type == "cpu" else images}
+        super().plot_training_samples(own, ni)  # type: ignore[misc]
+
     def build_dataset(
         self, img_path: object, mode: str = "train", *args: object, **options: object
     ) -> object:

@@ -22,6 +22,7 @@ from nantui.run.telemetry import StepFollower
 from nantui.worker import telemetry
 from nantui.worker.checkpoints import save as restore_points
 from nantui.worker.checkpoints import save as saves
+from nantui.worker.guard.step_guard import StepGuard
 from nantui.worker.telemetry import Recorder
 from nantui.worker.trainer import RunningMean
 from tests.worker.runs import tensors_of
@@ -121,6 +122,28 @@ def test_what_stripping_ruins_does_not_take_the_place_of_the_trained_weights(tmp
         saves.strip_staged(ruined, file)
     assert file.read_bytes() == whole and [path.name for path in tmp_path.iterdir()] == ["last.pt"]
     assert saves.strip_staged(ruined, file, protects=False) and file.read_bytes() != whole
+
+
+def test_pictures_of_the_first_batches_are_drawn_of_a_copy(trainings, tmp_path, monkeypatch):
+    """An autopsy looks at the batch while `plot_images` writes into what it was given, in a thread."""
+    seen: list[tuple[float, str]] = []
+    probe = StepGuard.probe
+
+    def look(guard: StepGuard) -> Any:
+        batch = guard.trainer._batch
+        seen.append((float(batch["img"].max()), type(batch["cls"]).__name__))
+        return probe(guard)
+
+    def draw(labels: dict[str, Any], **options: Any) -> None:
+        labels["img"] *= 255
+        labels["cls"] = labels["cls"].numpy()
+        seen.append((float(labels["img"].max()), "drawn"))
+
+    monkeypatch.setattr(StepGuard, "probe", look)
+    monkeypatch.setattr("ultralytics.models.yolo.detect.train.plot_images", draw)
+    assert trainings(tmp_path / "run", train={"epochs": 1, "plots": True}).code == 0
+    assert any(kind == "drawn" and most > 1 for most, kind in seen)
+    assert all(most <= 1 and kind == "Tensor" for most, kind in seen if kind != "drawn"), seen
 
 
 def test_a_bug_is_failed_and_not_diverged(trainings, tmp_path):
