@@ -40,7 +40,9 @@ def test_healthy_files_of_every_architecture(name, turn, tmp_path):
 @pytest.mark.soak
 @pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.poison is None])
 def test_washing_any_single_matrix_shows(name, run_of, tmp_path):
-    """Weight matrices and variances of a real file, each washed alone: found, here or by the older file."""
+    """Weight matrices and variances of a real file, each washed alone: corrupt, here or by the older file, or
+    said to be zero where the metrics of its epoch show a network that works.
+    """
     folder = run_of(name) / "weights"
     state = weights(load(folder / "epoch1.pt"))
     alive = [
@@ -53,4 +55,6 @@ def test_washing_any_single_matrix_shows(name, run_of, tmp_path):
         one = edited(
             folder / "epoch1.pt", tmp_path / "one.pt", poison(lambda name, key=key: name == key, NAN)
         )
-        assert scan(one, older=folder / "epoch0.pt").badge == "corrupt", key
+        verdict = scan(one, older=folder / "epoch0.pt")
+        said = [(finding.kind, finding.where) for finding in verdict.findings]
+        assert verdict.badge == "corrupt" or ("decayed", key) in said, key
