@@ -11,14 +11,8 @@ from pathlib import Path
 from nantui.checkpoint.catalog import POINT, Catalog
 from nantui.checkpoint.verdict import Verdict
 from nantui.machine.gpus import device_count
+from nantui.recovery import restore_points
 from nantui.recovery.history import goes_on
-from nantui.recovery.restore_points import (
-    LEFT_BEHIND,
-    Candidate,
-    RestoreCriteria,
-    find_strangers,
-    list_candidates,
-)
 from nantui.recovery.run_facts import classes_of
 from nantui.recovery.trouble import (
     Judgement,
@@ -56,7 +50,7 @@ class PlanInputs:
     record: RunRecord
     schema: Schema
     asked: Mapping[str, object]
-    candidates: list[Candidate]
+    candidates: list[restore_points.Candidate]
     trouble: Trouble | None
     reached: Reached
     judgement: Judgement | None = None
@@ -73,7 +67,7 @@ class PlanInputs:
         """The epoch, from 1, from which on a ruined network is not gone back to; None for any other."""
         return min(one.epoch for one in (self.ruin, self.judgement) if one) if self.ruin else None
 
-    def reason_for(self, restore: Candidate | None) -> Trouble | Judgement | None:
+    def reason_for(self, restore: restore_points.Candidate | None) -> Trouble | Judgement | None:
         """Return the first sign of trouble, or the judgement where it goes back to before that."""
         judgement, trouble = self.judgement, self.trouble
         if judgement is None or (restore is not None and (restore.work or 0) >= judgement.epoch):
@@ -94,7 +88,7 @@ def gather_inputs(
     catalog = Catalog(record.layout.weights, allow)
     in_weights = [file.path for file in catalog.files() if not file.in_backup and file.kind != POINT]
     verdicts = [settled(catalog, path) for path in in_weights]
-    strangers = find_strangers(verdicts, record.results)
+    strangers = restore_points.find_strangers(verdicts, record.results)
     own = [one for one in verdicts if one.path not in strangers]
     bad = [one.epoch + 1 for one in own if one.epoch is not None and _condemns(one)]
     trouble, reached = first_trouble(record, bad), record.reached
@@ -103,11 +97,14 @@ def gather_inputs(
     asked_epochs = number(checked.get("epochs", _epochs_of(record, own)) or 0)
     goal = int(asked_epochs) if math.isfinite(asked_epochs) else 0  # args.yaml may hold anything
     trains = goes_on(record)
-    criteria = RestoreCriteria(trouble, reached, goal, _known_places(record), out, points, trains)
+    criteria = restore_points.RestoreCriteria(
+        trouble, reached, goal, _known_places(record), out, points, trains
+    )
     closes = mosaic_closes(record.args)
+    verdicts += [settled(catalog, path) for path in points]
     return PlanInputs(
         record=record, schema=schema, asked=checked, trouble=trouble, reached=reached,
-        candidates=list_candidates([*verdicts, *(settled(catalog, path) for path in points)], criteria),
+        candidates=restore_points.list_candidates(verdicts, criteria),
         judgement=first_of(judge_warnings(record), judge_numbers(rows, closes)),
         ruin=proven_ruin(rows, validated_in_fp32(record), closes),
         overflowed=overflows(record),
@@ -183,7 +180,7 @@ def why_left_out(
         here["classes"] = classes  # as the data set says it; a semantic one may have the background, too
     for path, point in points.items():
         if point.attempt not in attempts:
-            left[path] = LEFT_BEHIND
+            left[path] = restore_points.LEFT_BEHIND
         elif differ := differences(point.training, here):
             left[path] = f"it does not fit what would train now ({'; '.join(differ)})"
     return left

@@ -40,6 +40,8 @@ FACTOR = 300.0
 """Times the median of the earlier epochs that no validation loss of a healthy network is."""
 LEARNT = 0.25
 """A best metric (mAP, accuracy) below this proves nothing: of a young network it comes and goes."""
+FALLS = 0.05
+"""A best metric below this halves by chance. A longer fall than `LASTING` needs no warning to be judged."""
 WORKS = 0.001
 """A best metric below this is as good as none: nothing shows that such a network is sound."""
 SHARE_LOST = 0.01
@@ -262,7 +264,8 @@ def judge_warnings(record: RunRecord) -> Judgement | None:
     last = [one for one in held if (one.epoch or 0) >= good]
     if (first := min(last, key=lambda one: one.epoch or 0, default=None)) is None:
         return None
-    epoch, fell = first.epoch or 0, best >= WORKS and good + 1 < (first.epoch or 0)
+    epoch = first.epoch or 0
+    fell = best >= FALLS and good + 1 < epoch <= good + LASTING
     since = f"; before that the metrics had fallen below half of the best, {best:.3g}" if fell else ""
     return Judgement(good + 1 if fell else epoch, first.incident, first.text + since, said=True)
 

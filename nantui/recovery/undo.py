@@ -17,22 +17,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from nantui.errors import FAILED, NO, UserError
-from nantui.recovery.transaction import (
-    MOVE,
-    RMDIR,
-    STAGED,
-    UNDO,
-    Step,
-    Transaction,
-    carry_out,
-    copy_durably,
-    discard_staged,
-    is_file_of,
-    move,
-    points_aside,
-    state_at,
-    step_from,
-)
+from nantui.recovery import transaction
 from nantui.run.atomic_files import read_json, write_json
 from nantui.run.documents import Large, fields_of
 from nantui.run.events import CommandReceived, Event, Kept, PhaseBegun, UndoDone, newest, of_kind
@@ -88,7 +73,7 @@ def keep_copies(layout: RunLayout, id: str, in_place: Collection[str] = ()) -> l
         copy = f"nantui/backups/{id}/{COPIES}/{path}"
         with inside(layout.run, path) as source, inside(layout.run, copy, make=True) as target:
             target.unlink(missing_ok=True)
-            copy_durably(source, target)
+            transaction.copy_durably(source, target)
         items[path] = replace(item, copied=True)
     write_manifest(layout, id, items)
     return left_out
@@ -122,7 +107,7 @@ def _walk(top: Path, run: Path) -> Iterator[Item]:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
         path = os.path.relpath(entry.path, run)
-        if path == OURS or entry.name.lstrip(".").startswith(STAGED.lstrip(".")):
+        if path == OURS or entry.name.lstrip(".").startswith(transaction.STAGED.lstrip(".")):
             continue
         state = entry.stat(follow_symlinks=False)
         if stat.S_ISDIR(state.st_mode) or (path == "weights" and entry.is_dir()):
@@ -200,32 +185,40 @@ def undo(layout: RunLayout, *, by: str, asked: str = "", shown: str | None = Non
         raise UserError(f"{gone} is missing; the rollback cannot be taken back", FAILED)
     done = () if isinstance(rollback, Kept) else rollback.steps
     try:
-        steps, missing = _steps(layout, id, of, before, [step_from(step) for step in done])
+        steps, missing = _steps(layout, id, of, before, [transaction.step_from(step) for step in done])
     except OSError as error:
-        discard_staged(layout, id)
+        transaction.discard_staged(layout, id)
         raise UserError(f"undo could not be prepared ({error}); nothing was changed", FAILED) from error
     text = f"{what_it_was(rollback, journal)} was taken back"
     text += f"; phase {(rollback.phase or 2) - 1} is as it ended" if isinstance(rollback, PhaseBegun) else ""
     about = {"of": of, "text": text, "missing": missing}
-    carry_out(layout, Transaction(id, UNDO, tuple(steps), about), by=by)
+    transaction.carry_out(layout, transaction.Transaction(id, transaction.UNDO, tuple(steps), about), by=by)
     return Undone(of, text, tuple(missing), aside)
 
 
 def _steps(
-    layout: RunLayout, id: str, of: str, before: dict[str, Item], done: list[Step]
-) -> tuple[list[Step], list[str]]:
+    layout: RunLayout, id: str, of: str, before: dict[str, Item], done: list[transaction.Step]
+) -> tuple[list[transaction.Step], list[str]]:
     now, aside = items_now(layout), f"nantui/backups/{id}"
-    moves = (step for step in done if step.kind == MOVE and not Path(step.source).name.startswith(STAGED))
+    moves = (
+        step
+        for step in done
+        if step.kind == transaction.MOVE and not Path(step.source).name.startswith(transaction.STAGED)
+    )
     came_from = {step.target: step for step in moves}
     returning = {step.source: step for step in came_from.values()}
     away = [path for path, item in now.items() if item.kind != FOLDER and not item.matches(before.get(path))]
     # What lies where the rollback put an original is that original: it goes back rather than aside.
-    own = {path for path in away if path in came_from and is_file_of(layout.run, path, came_from[path])}
+    own = {
+        path
+        for path in away
+        if path in came_from and transaction.is_file_of(layout.run, path, came_from[path])
+    }
     # Of our own files spec.yaml was replaced; step points go together.
     ours = [path for path in returning if path.startswith("nantui/") and "/points/" not in path]
     away += [path for path in ours if os.path.lexists(layout.run / path)]
-    steps = [move(layout.run, path, f"{aside}/{path}") for path in away if path not in own]
-    steps += points_aside(layout, aside) if done else []
+    steps = [transaction.move(layout.run, path, f"{aside}/{path}") for path in away if path not in own]
+    steps += transaction.points_aside(layout, aside) if done else []
     missing = []
     for path, item in before.items():
         if item.kind == FOLDER or item.matches(now.get(path)):
@@ -234,25 +227,25 @@ def _steps(
         steps += step
         missing += [] if step else [path]
     steps += [
-        Step(MOVE, step.source, step.target, step.size, step.mtime_ns)
+        transaction.Step(transaction.MOVE, step.source, step.target, step.size, step.mtime_ns)
         for path, step in returning.items()
-        if path not in before and is_file_of(layout.run, step.target, step)
+        if path not in before and transaction.is_file_of(layout.run, step.target, step)
     ]
     made = [path for path, item in now.items() if item.kind == FOLDER and path not in before]
-    return steps + [Step(RMDIR, path) for path in sorted(made, reverse=True)], missing
+    return steps + [transaction.Step(transaction.RMDIR, path) for path in sorted(made, reverse=True)], missing
 
 
 def _back(
-    layout: RunLayout, id: str, of: str, path: str, item: Item, returning: dict[str, Step]
-) -> list[Step]:
+    layout: RunLayout, id: str, of: str, path: str, item: Item, returning: dict[str, transaction.Step]
+) -> list[transaction.Step]:
     step = returning.get(path)
-    if step is not None and is_file_of(layout.run, step.target, step):
-        return [Step(MOVE, path, step.target, step.size, step.mtime_ns)]
+    if step is not None and transaction.is_file_of(layout.run, step.target, step):
+        return [transaction.Step(transaction.MOVE, path, step.target, step.size, step.mtime_ns)]
     kept = f"nantui/backups/{of}/{COPIES}/{path}"
-    state = state_at(layout.run, kept) if item.kind == FILE and item.copied else None
+    state = transaction.state_at(layout.run, kept) if item.kind == FILE and item.copied else None
     if state is None or not stat.S_ISREG(state.st_mode):
         return []
-    staged = f"nantui/{STAGED}{id}-{uuid.uuid4().hex[:8]}"
+    staged = f"nantui/{transaction.STAGED}{id}-{uuid.uuid4().hex[:8]}"
     with inside(layout.run, kept) as copy, inside(layout.run, staged) as beside:
-        copy_durably(copy, beside)
-    return [move(layout.run, staged, path)]
+        transaction.copy_durably(copy, beside)
+    return [transaction.move(layout.run, staged, path)]

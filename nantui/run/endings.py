@@ -98,9 +98,12 @@ EXCEPTION_LINE = re.compile(
     r"^(?:\[rank\d+\]:\s*)?"
     r"((?:[A-Za-z_][\w.]*\.)?(?:[A-Z]\w*(?:Error|Exception|Interrupt|Exit)|error(?=: ))\b.*)"
 )
-_NAMED = re.compile(r"[A-Z]\w+(?=[:;]|$)")
+_NAMED = re.compile(r"(\w+\.)*[A-Z]\w+(?=[:;]|$)")
 """How `last_words` begins, also for an exception that is no Error by its name: BadZipFile, TrialPruned."""
-_RAISED = re.compile(r"\b\w*(Error|Exception|Interrupt|Exit)\b|\berror: |(^|: )([A-Z][a-z]+){2,}([:;]|$)")
+_RAISED = re.compile(
+    r"\b\w*(Error|Exception|Interrupt|Exit)\b|\berror: |(^|: )(\w+\.)*([A-Z][a-z]+){2,}([:;]|$)"
+    r"|^(\w+\.)+[A-Z]\w*([:;]|$)"
+)
 WORDLESS = ("killed by ", "its process ended ", "it ended ", "ended without ")
 READING = "while reading "
 """What is noted of an exception begins with this; the image follows."""

@@ -109,6 +109,7 @@ def _family(name: str, text: str, samples: Iterable[tuple[dict[str, str], float 
 
 
 def _escaped(text: str) -> str:
+    text = text.encode(errors="replace").decode()  # a name on the disk may be no UTF-8
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 

@@ -95,7 +95,10 @@ def rollback(port: CommandPort, command: Command) -> str:
     """Go back to a clean checkpoint; starts nothing."""
     refuse_while_running(port)
     done = rolled_back_before(port.journal.events(), command.id) or act(port, command, "rollback")
-    return str(done.get("text") or "rolled back")
+    text = str(done.get("text") or "rolled back")
+    if port.state.state:
+        port.publish(state=STOPPED, text=text, ending="", last_incident=None)
+    return text
 
 
 def undo(port: CommandPort, command: Command) -> str:

@@ -14,17 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nantui.machine.process_identity import host_marks, machine_from, this_machine
+from nantui.run import attempts
 from nantui.run.atomic_files import read_json
-from nantui.run.attempts import (
-    DIVERGED,
-    FAILED,
-    FINISHED,
-    STOPPED,
-    Attempt,
-    RankExit,
-    read_attempt,
-    read_exits,
-)
 from nantui.run.endings import ECHO, EXCEPTION, EXCEPTION_LINE, Cause, Traces, classify
 from nantui.run.growing_files import tail_text
 from nantui.run.layout import RunLayout
@@ -35,7 +26,7 @@ from nantui.supervisor.foreign import PROGRESS
 from nantui.terminal_text import printable, without_sequences
 
 NOT_THE_CAUSE = re.compile("ChildFailedError|SignalException")
-WORST_FIRST = (DIVERGED, FAILED, STOPPED, FINISHED)
+WORST_FIRST = (attempts.DIVERGED, attempts.FAILED, attempts.STOPPED, attempts.FINISHED)
 REASON_ELSEWHERE = re.compile(r"^host \S+, rank \d+: (.+)")
 """What a rank of another host says of itself, as `hosts.leader.blame` tells it."""
 NO_ROOM = 1 << 16
@@ -58,61 +49,64 @@ class Ending:
     @property
     def shown(self) -> str:
         """What to tell people: the kind of a failure before its evidence."""
-        return self.cause.text if self.outcome in {FAILED, LOST} or self.cause.requeue else self.text
+        return self.cause.text if self.outcome in {attempts.FAILED, LOST} or self.cause.requeue else self.text
 
 
 def ending_of(layout: RunLayout, number: int, seen: Traces = UNSEEN) -> Ending:
     """Return how attempt `number` ended; `seen` has what only its supervisor knows: who had it killed, exit
     status, signal that asked for a stop, what hung, what became of another host.
     """
-    exits = sorted(read_exits(layout, number), key=lambda one: WORST_FIRST.index(one.outcome))
+    exits = sorted(attempts.read_exits(layout, number), key=lambda one: WORST_FIRST.index(one.outcome))
     worst = exits[0] if exits else None
-    if seen.killed_by and worst is not None and worst.outcome == FAILED and ECHO.search(worst.text):
+    if seen.killed_by and worst is not None and worst.outcome == attempts.FAILED and ECHO.search(worst.text):
         # Ranks that are killed a moment later than the others still tell of those.
-        ending = Ending(STOPPED, f"killed by {seen.killed_by}", worst.epoch, worst.step)
-    elif worst is not None and (worst.outcome != FINISHED or worst.rank == 0):
-        silent = worst.outcome == FAILED and not worst.text
+        ending = Ending(attempts.STOPPED, f"killed by {seen.killed_by}", worst.epoch, worst.step)
+    elif worst is not None and (worst.outcome != attempts.FINISHED or worst.rank == 0):
+        silent = worst.outcome == attempts.FAILED and not worst.text
         text = printable(last_message(layout.attempt_log(number)) if silent else worst.text)
         checkpoint = next((found.checkpoint for found in exits if found.checkpoint), None)
         ending = Ending(worst.outcome, text, worst.epoch, worst.step, checkpoint)
     elif seen.killed_by:
-        ending = Ending(STOPPED, f"killed by {seen.killed_by}")
+        ending = Ending(attempts.STOPPED, f"killed by {seen.killed_by}")
     elif seen.hung:
-        ending = Ending(FAILED, seen.hung)
+        ending = Ending(attempts.FAILED, seen.hung)
     elif not seen.seen:
         ending = Ending(LOST, "gone without a word: host rebooted, container restarted, or everything killed")
     else:
-        ending = Ending(FAILED, _why_without_exit(layout, number, seen.code))
-    if seen.elsewhere and ending.outcome in (FAILED, LOST):
+        ending = Ending(attempts.FAILED, _why_without_exit(layout, number, seen.code))
+    if seen.elsewhere and ending.outcome in (attempts.FAILED, LOST):
         # What became of another host is the reason, where the ranks here only broke off.
-        ending = replace(ending, outcome=FAILED, text=seen.elsewhere)
+        ending = replace(ending, outcome=attempts.FAILED, text=seen.elsewhere)
     cause = classify(_traces(layout, number, ending.outcome, exits, seen))
     whole = cause.kind == EXCEPTION or REASON_ELSEWHERE.match(ending.text)  # with the host
     return replace(ending, cause=replace(cause, evidence=ending.text) if whole else cause)
 
 
-def _traces(layout: RunLayout, number: int, outcome: str, exits: list[RankExit], seen: Traces) -> Traces:
+def _traces(
+    layout: RunLayout, number: int, outcome: str, exits: list[attempts.RankExit], seen: Traces
+) -> Traces:
     """Return all that is left of an attempt, beside what was `seen`."""
-    attempt, now = read_attempt(layout, number), host_marks()
+    attempt, now = attempts.read_attempt(layout, number), host_marks()
     marks = attempt.marks if attempt else {}
     there = REASON_ELSEWHERE.match(seen.elsewhere)
     said = [there[1]] if there else [one.text for one in exits if one.outcome == exits[0].outcome]
-    log = "\n".join(_log_lines(layout.attempt_log(number))) if outcome in (FAILED, LOST) else ""
+    log = "\n".join(_log_lines(layout.attempt_log(number))) if outcome in (attempts.FAILED, LOST) else ""
     ranks = max(len(layout.ranks(number)), attempt.devices * attempt.nnodes if attempt else 1)
     counted = [count for count in (marks.get("oom_kills"), now["oom_kills"]) if isinstance(count, int)]
     there_then = machine_from({**now, **marks, "host": this_machine().host})
     steps = map(layout.steps, layout.attempt_numbers())
     given = next((one.signal for one in exits if one.signal), "")
-    if outcome == STOPPED and not given:  # its supervisor was told, and may be another one by now
+    if outcome == attempts.STOPPED and not given:  # its supervisor was told, and may be another one by now
         given = str((read_json(layout.stop_request(number)) or {}).get("signal") or "")
     # A rank that only tells of the others was left by those that were told a moment before.
     signals = [
-        one.signal or (given if one.outcome == STOPPED or ECHO.search(one.text) else "") for one in exits
+        one.signal or (given if one.outcome == attempts.STOPPED or ECHO.search(one.text) else "")
+        for one in exits
     ]
     return replace(
         seen, outcome=outcome, said=said, log=log, ranks=ranks, signals=seen.signals or signals,
         silent=len(exits) < ranks and not seen.signals,
-        killed_by=seen.killed_by if outcome == STOPPED and not (exits or seen.signals) else "",
+        killed_by=seen.killed_by if outcome == attempts.STOPPED and not (exits or seen.signals) else "",
         elsewhere="" if there else seen.elsewhere,
         oom_kills=max(counted[1] - counted[0], 0) if len(counted) == 2 else None,
         new_boot=not seen.seen and not this_machine().sees_pids_of(there_then),
@@ -123,7 +117,7 @@ def _traces(layout: RunLayout, number: int, outcome: str, exits: list[RankExit],
     )  # fmt: skip
 
 
-def _missing(layout: RunLayout, attempt: Attempt | None) -> str:
+def _missing(layout: RunLayout, attempt: attempts.Attempt | None) -> str:
     """Return the first path of the run's data that is not there, as far as its YAML says it in full."""
     asked = {**read_args(layout.args_yaml), **(attempt.train if attempt else {})}
     data = str(asked.get("data") or "")

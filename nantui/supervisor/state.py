@@ -19,15 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nantui.errors import FAILED, UserError
-from nantui.machine.process_identity import (
-    Machine,
-    ProcessRef,
-    alive,
-    machine_from,
-    ref_from,
-    this_machine,
-    this_process,
-)
+from nantui.machine import process_identity
 from nantui.run.atomic_files import read_json, read_text, to_json, write_atomic, write_json
 from nantui.run.commands import local_copies
 from nantui.run.documents import known_fields
@@ -44,24 +36,24 @@ UNREADABLE = "unreadable"
 class Holder:
     """Who holds a lock."""
 
-    machine: Machine
-    process: ProcessRef
+    machine: process_identity.Machine
+    process: process_identity.ProcessRef
     token: str
 
-    def is_dead(self, here: Machine) -> bool:
+    def is_dead(self, here: process_identity.Machine) -> bool:
         """Tell whether the holder is certainly gone; False also means "cannot be known from here"."""
         if here.sees_pids_of(self.machine):
-            return not alive(self.process)
+            return not process_identity.alive(self.process)
         return here.outlived(self.machine)
 
 
 class RunLock:
     """The lock file at `path`; one object is one holder, with a token of its own."""
 
-    def __init__(self, path: Path, machine: Machine | None = None, token: str = "") -> None:
+    def __init__(self, path: Path, machine: process_identity.Machine | None = None, token: str = "") -> None:
         """`token` is that of a lock which this process holds already, and which has moved to `path`."""
         self.path = path
-        self.machine = machine or this_machine()
+        self.machine = machine or process_identity.this_machine()
         self.token = token or uuid.uuid4().hex
 
     def acquire(self, *, take_over: bool = False) -> Holder | None:
@@ -106,7 +98,8 @@ class RunLock:
     def _create(self) -> bool:
         beside = self.path.with_name(f".{self.path.name}.{self.token}")
         document = {
-            "token": self.token, "process": asdict(this_process()), **asdict(self.machine), "t": time.time(),
+            "token": self.token, "process": asdict(process_identity.this_process()),
+            **asdict(self.machine), "t": time.time(),
         }  # fmt: skip
         write_json(beside, document)
         try:
@@ -145,10 +138,10 @@ class RunLock:
 def read_holder(path: Path) -> Holder | None:
     """Return who holds the lock at `path`, None when nobody does (or the file is broken)."""
     document = read_json(path)
-    process = ref_from((document or {}).get("process"))
+    process = process_identity.ref_from((document or {}).get("process"))
     if document is None or process is None:
         return None
-    return Holder(machine_from(document), process, str(document.get("token", "")))
+    return Holder(process_identity.machine_from(document), process, str(document.get("token", "")))
 
 
 def _just_made(path: Path) -> bool:
@@ -164,20 +157,20 @@ class SupervisorState:
     started.
     """
 
-    process: ProcessRef
-    machine: Machine
+    process: process_identity.ProcessRef
+    machine: process_identity.Machine
     heartbeat: float = 0.0
     state: str = STARTING
     attempt: int | None = None
     attempt_uuid: str = ""
-    worker: ProcessRef | None = None
+    worker: process_identity.ProcessRef | None = None
     since: float = 0.0
     text: str = ""
     doing: dict[str, object] | None = None
     last_incident: dict[str, object] | None = None
     guarded: bool | None = None
     ending: str = ""
-    waiting: ProcessRef | None = None
+    waiting: process_identity.ProcessRef | None = None
     """What becomes the next worker, brought up early."""
 
     def to_json(self) -> dict[str, object]:
@@ -227,9 +220,9 @@ def read_state(path: Path) -> SupervisorState | None:
 
 def _read(path: Path) -> SupervisorState | None:
     document = read_json(path)
-    process = ref_from(document)
+    process = process_identity.ref_from(document)
     if document is None or process is None:
         return None
-    own = {"process": process, "machine": machine_from(document)}
-    refs = {name: ref_from(document.get(name)) for name in ("worker", "waiting")}
+    own = {"process": process, "machine": process_identity.machine_from(document)}
+    refs = {name: process_identity.ref_from(document.get(name)) for name in ("worker", "waiting")}
     return known_fields(SupervisorState, {"state": "", **document, **own, **refs})

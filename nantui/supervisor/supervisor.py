@@ -34,6 +34,7 @@ from nantui.run.journal import Journal
 from nantui.run.layout import RunLayout
 from nantui.run.plan import after_the_end
 from nantui.run.status import ACTIVE, RUNNING, STALLED, STARTING
+from nantui.supervisor import state
 from nantui.supervisor.attempt_watch import Watch
 from nantui.supervisor.config import REWOUND, Config
 from nantui.supervisor.gpu_marks import gpu_fault
@@ -45,14 +46,6 @@ from nantui.supervisor.outcome import REASON_ELSEWHERE, Ending, ending_of
 from nantui.supervisor.recovery import is_automatic
 from nantui.supervisor.run_spec import directory_of, own_spec
 from nantui.supervisor.stacks import collect_stacks, hung_text
-from nantui.supervisor.state import (
-    RunLock,
-    SupervisorState,
-    keep_unwritten,
-    read_state,
-    unwritten_lines,
-    write_state,
-)
 from nantui.terminal_text import printable
 from nantui.words import count
 
@@ -74,7 +67,7 @@ class LostRun(Exception):
 class Supervisor:
     """Holds the run in `layout`. One thread; `pump` is the only place where it waits."""
 
-    def __init__(self, layout: RunLayout, lock: RunLock, config: Config) -> None:
+    def __init__(self, layout: RunLayout, lock: state.RunLock, config: Config) -> None:
         self.layout, self.lock, self.config, self.patience = layout, lock, config, config.patience
         self.journal = Journal(layout.journal)
         self._directory = os.open(layout.run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -91,13 +84,13 @@ class Supervisor:
         self._hosts_text = ""
         self._published = self._notified = 0.0
         self._told: dict[subprocess.Popen[bytes], list[JsonObject]] = {}
-        self.unwritten = [dict(json.loads(line)) for line in unwritten_lines(layout)]
+        self.unwritten = [dict(json.loads(line)) for line in state.unwritten_lines(layout)]
         """Journal entries that the disk refused, oldest first, also an earlier supervisor's."""
         self.seen_start = False
         """Whether this very process saw the attempt begin, and so would have seen it end."""
         own = this_process()
-        self.before = read_state(layout.supervisor) if standing(layout.run) != STRANGE else None
-        before = self.before or SupervisorState(own, this_machine(), state="", since=time.time())
+        self.before = state.read_state(layout.supervisor) if standing(layout.run) != STRANGE else None
+        before = self.before or state.SupervisorState(own, this_machine(), state="", since=time.time())
         self.state = replace(before, process=own, machine=this_machine(), doing=None)
 
     # what everybody sees
@@ -116,7 +109,7 @@ class Supervisor:
             raise LostRun(f"the run lies in {place} now", Path(place))
         self._published = time.monotonic()
         try:
-            write_state(self.layout.supervisor, self.state)
+            state.write_state(self.layout.supervisor, self.state)
         except OSError as error:
             self.say(f"cannot write {self.layout.supervisor}: {error}")
 
@@ -144,7 +137,7 @@ class Supervisor:
                 self.say(f"the journal cannot be written ({error}); {len(self.unwritten)} entries wait")
                 break
             self.unwritten.pop(0)
-        keep_unwritten(self.layout, self.unwritten)
+        state.keep_unwritten(self.layout, self.unwritten)
 
     def say(self, text: str) -> None:
         """Write a line into supervisor.log; on a full disk it is lost, and nothing else."""

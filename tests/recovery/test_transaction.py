@@ -186,7 +186,7 @@ def test_a_resume_without_room_for_its_copies_leaves_nothing(
         target.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(undoing, "copy_durably", full)
+    monkeypatch.setattr(steps, "copy_durably", full)
     before = fakes.tree(layout)
     with pytest.raises(UserError, match="No space left on device.*nothing was started"):
         keep_for_undo(layout, 3, id="one", by="me")
@@ -236,7 +236,7 @@ def fault(monkeypatch: pytest.MonkeyPatch, calls: list[tuple[Any, str]], number:
 
 CALLS: list[tuple[Any, str]] = [
     (steps, "rename_without_replacing"), (steps, "sync_directory"), (Journal, "append"),
-    (stage, "copy_durably"), (undoing, "copy_durably"), (undoing, "write_json"), (stage, "write_atomic"),
+    (stage, "copy_durably"), (steps, "copy_durably"), (undoing, "write_json"), (stage, "write_atomic"),
 ]  # fmt: skip
 
 

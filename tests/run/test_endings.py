@@ -76,7 +76,8 @@ def test_nothing_is_called_an_exception_that_names_none(said: str, shown: str) -
 
 @pytest.mark.parametrize("said", [
     "ModuleNotFoundError: No module named 'ultralytics'", "SyntaxError: invalid syntax (train.py, line 3)",
-    "TimeoutExpired: Command 'sleep' timed out", "TrialPruned", "BadZipFile: File is not a zip file",
+    "subprocess.TimeoutExpired: Command 'sleep' timed out", "_queue.Empty", "TrialPruned",
+    "BadZipFile: File is not a zip file",
 ])  # fmt: skip
 def test_what_no_argument_can_mend_is_not_called_a_wrong_argument(said: str) -> None:
     cause = classify(Traces("failed", said=[said], code=1, trained=False))

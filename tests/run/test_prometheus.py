@@ -24,6 +24,12 @@ def test_what_is_told_is_read_back_whatever_the_run_is_called():
     assert losses["cls_loss"] == 0.5 and math.isnan(losses["box_loss"])
 
 
+def test_a_name_that_is_no_utf8_does_not_keep_the_other_runs_from_being_told(tmp_path):
+    odd = RunStatus(Path("runs/n\udcffb"), RUNNING, epoch=1, epochs=2)
+    (tmp_path / "told").write_text(as_prometheus([odd, STATUS]), encoding="utf-8")
+    assert 'run="runs/n?b"' in (tmp_path / "told").read_text(encoding="utf-8")
+
+
 def test_a_file_is_written_whole_or_refused_in_a_line(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "results.csv").write_text("epoch,time,train/box_loss\n1,2.0,3.0\n")

@@ -175,6 +175,13 @@ ROLLBACK = [("rollback_begun", {"id": "r1", "restore_point": "weights/epoch1.pt"
 RESUME = [("kept", {"id": "r1", "epoch": 1})]
 
 
+def test_a_run_that_was_finished_is_none_after_a_rollback(port, monkeypatch):
+    port.state = replace(port.state, state="finished", text="the rollback was taken back", ending="an end")
+    monkeypatch.setattr(handlers, "act", lambda port, command, action: {"text": "restored epoch2.pt"})
+    assert do(port, "rollback", to="epoch2.pt") == "restored epoch2.pt"
+    assert (port.state.state, port.state.text, port.state.ending) == ("stopped", "restored epoch2.pt", "")
+
+
 def test_an_undo_tells_of_the_incident_that_its_rollback_had_answered(port, monkeypatch):
     port.journal.append("attempt_started", attempt=1, mode="start")
     port.journal.append(

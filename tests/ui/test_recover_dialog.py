@@ -9,8 +9,9 @@ import pytest
 from nantui.errors import UserError
 from nantui.run.layout import RunLayout
 from nantui.run.points import StepPoint
+from nantui.ui.dialogs import recover
 from tests.ui.fakes import FakeBackend, make_plan, point_candidate
-from tests.ui.synthetic import journal, make_run
+from tests.ui.synthetic import journal, make_run, write_results
 
 
 @pytest.fixture
@@ -370,3 +371,19 @@ async def test_the_buttons_of_the_presets_are_on_the_screen(cockpit, run, size):
         await driver.until("Recover   y")
         await driver.press("p")
         await driver.until("nan-safe", "[ Use these ]", "Cancel   Esc")
+
+
+async def test_an_old_plan_is_made_anew_and_asked_again_where_it_has_trained_on(cockpit, run, monkeypatch):
+    monkeypatch.setattr(recover, "FRESH_S", 0.0)
+    backend = FakeBackend(plan=make_plan())
+    async with cockpit(run, backend=backend, wait=("running",)) as driver:
+        await driver.press("R")
+        await driver.until("nothing has been done yet")
+        write_results(RunLayout(run).results_csv, 13, 8, first=13, append=True)
+        await driver.eventually(lambda: driver.app.screen.over.snapshot.status.epoch == 13)
+        await driver.press("y")
+        await driver.until("it has trained on to epoch 13")
+        assert backend.submitted == []
+        await driver.until("nothing has been done yet")
+        await driver.press("y")
+        await driver.eventually(lambda: len(backend.submitted) == 1)

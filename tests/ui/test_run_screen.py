@@ -172,8 +172,10 @@ async def test_start_resumes_where_there_is_a_checkpoint_and_starts_where_there_
 
 
 async def test_what_diverged_is_asked_about_before_the_same_settings_go_on(cockpit, tmp_path):
-    run = make_run(tmp_path / "ours", state="diverged")
+    run = make_run(tmp_path / "ours", state="stopped")  # as after an undo
     (run / "nantui" / "spec.yaml").write_text("{}\n")
+    about = {"attempt": 1, "epoch": 8, "step": 4, "text": "gave up"}
+    journal(run, t=1_763_750_300.0, kind="incident", incident="too_many_skips", action="ended", **about)
     async with cockpit(run) as driver:
         await driver.press("s")
         await driver.until("Go on with the same settings?", "R goes back")

@@ -22,6 +22,8 @@ MARKS = {
     "attempt": ("separator", "faint"),
 }  # fmt: skip
 """The glyph and the ink of each kind of mark below the curves."""
+LARGEST = 1e300
+"""No axis reaches farther: the ends of its rows, and its steps, have to be floats, too."""
 
 
 def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line]:
@@ -56,8 +58,8 @@ def draw(picture: Picture, columns: int, rows: int, glyphs: Glyphs) -> list[Line
 
 def _scaled_by(curves: list[Curve], whole: bool) -> list[float]:
     """Return the values that the y axis is for: of what was rolled back those near to what stands."""
-    values = [y for curve in curves for y in curve.ys if math.isfinite(y)]
-    standing = [y for curve in curves if curve.ink != "old" for y in curve.ys if math.isfinite(y)]
+    values = [y for curve in curves for y in curve.ys if abs(y) < LARGEST]
+    standing = [y for curve in curves if curve.ink != "old" for y in curve.ys if abs(y) < LARGEST]
     if whole or len(standing) < 2:
         return values
     low, high = min(standing), max(standing)

@@ -6,6 +6,7 @@ Closing it, or the terminal, changes nothing about that.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ TITLES = {
     "rollback": "Roll back to a clean checkpoint; nothing is started",
     "rewind": "Go back in memory to a step point and train on; nothing is stopped",
 }
+FRESH_S = 20.0  # a plan is as it was shown; an older one is made anew where it has trained on
 PLANNING, ASKING, WORKING, DONE, FAILED = "planning", "asking", "working", "done", "failed"
 HEADINGS = {
     PLANNING: ("working out a plan..", "muted"),
@@ -109,6 +111,7 @@ class RecoverDialog(Dialog):
     def make_plan(self, note: str = "") -> None:
         """Ask for a plan in a thread; without a choice of presets the evidence proposes some."""
         self.stage, self.note, self._made_for = PLANNING, note, self._stands
+        self._made_in = self.over.snapshot.status.epoch
         self._redraw()
         make, run, wanted = self.cockpit.backend.plan, self.over.run_path, self.to or None
         edits = pending_edits(self.over.snapshot.journal)
@@ -123,7 +126,7 @@ class RecoverDialog(Dialog):
             self.to = ""
             self.make_plan(f"not {wished}: {problem}")
             return
-        self.plan, self.problem = plan, problem
+        self.plan, self.problem, self._made_at = plan, problem, time.monotonic()
         self.stage = ASKING
         buttons = [("cancel", "Cancel", "Esc")]
         if self.plan is not None and plan_text.may_rewind(self.kind, self.over.snapshot):
@@ -240,6 +243,11 @@ class RecoverDialog(Dialog):
         from nantui.recovery.plan import exactly
 
         assert self.plan is not None, "confirmed with a plan on the screen"
+        status = self.over.snapshot.status
+        trained = status.state in ACTIVE and status.epoch != self._made_in
+        if trained and time.monotonic() - self._made_at > FRESH_S:
+            self.make_plan(f"it has trained on to epoch {status.epoch}: this is what it would be now")
+            return
         self._send({**exactly(self.plan), **more})
 
     def _send(self, options: Mapping[str, object]) -> None:

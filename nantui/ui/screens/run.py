@@ -20,6 +20,7 @@ from nantui.errors import UserError
 from nantui.machine.gpus import Sample
 from nantui.run import status as run_status
 from nantui.run.commands import Command
+from nantui.run.incidents import ENDED
 from nantui.run.journal import newest_in_force
 from nantui.run.layout import RunLayout
 from nantui.run.record import RunRecord
@@ -376,9 +377,8 @@ class RunScreen(ChartsScreen, HeldScreen):
             self.say(f"asked the supervisor to {kind}")
 
     def _would_diverge_again(self) -> bool:
-        seen = self.snapshot
-        alarm = seen.status.state == run_status.DIVERGED and open_alarm(seen, 0.0)
-        return bool(alarm) and not seen.waiting
+        alarm = open_alarm(self.snapshot, 0.0)
+        return alarm is not None and alarm.action == ENDED and not self.snapshot.waiting
 
     def _lost(self) -> list[str]:
         """Return what a run that nantui did not start loses under our runner; nothing for any other."""

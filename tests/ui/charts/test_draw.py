@@ -230,3 +230,10 @@ def test_a_spark_has_its_width(shares, cells, braille):
 def test_a_spark_tells_high_from_low():
     assert spark([0.0, 0.0, 1.0, 1.0], 2, True) == "\u28c0\u28ff"
     assert spark([0.0, 0.5, 1.0], 3, False) == "_-#"
+
+
+@pytest.mark.parametrize("most", [1e300, 1e307, 1.7e308])
+def test_values_at_the_end_of_what_a_float_holds_are_drawn(most):
+    curve = Curve("a", (1.0, 2.0, 3.0), (0.0, most, most / 2), "accent")
+    for columns, rows in ((40, 8), (80, 20)):
+        assert draw(Picture("a", (curve,)), columns, rows, UNICODE)
