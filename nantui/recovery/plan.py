@@ -178,7 +178,7 @@ def make_plan(
     propose = propose and bool(reason or proof.guilty or (restart and diagnosed and not cured))
     names, table = tuple(presets or ()), proof.remedies
     if wanted and propose:
-        by_evidence = restore is not None or bool(table)
+        by_evidence = restore is not None or any(row.cured for row in table)
         names = propose_presets(facts, in_effect, known.bf16, proof) if by_evidence else (AGAIN,)
     rows = rows_for(facts, restore, in_effect, names, known, guard=propose, remedies=wanted)
     first = wanted and propose and not names and [one.step for one in table[:1]] == [QUARANTINE]
